@@ -1,0 +1,1 @@
+"""What a run reads: image files in, uint8 crops and binary masks out."""

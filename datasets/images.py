@@ -1,0 +1,168 @@
+"""Image files to uint8 crops, mask files to binary crops (paper, section IV-B).
+
+An image is resized to a square, bicubic with antialiasing, and its centre is cropped; its mask
+follows it, nearest and binary. Pillow decodes; the resize is PyTorch's own uint8 one, which differs
+from Pillow's by at most one grey level in 0.1 % of the values and takes a third of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from datasets.errors import DataError
+
+# A rotated photograph is stored lying and says so in this tag; 5 to 8 swap width and height.
+_TRANSPOSED = (5, 6, 7, 8)
+_LOSSY = ("JPEG", "MPO")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize to ``resize`` x ``resize`` pixels, then crop the centre ``crop`` x ``crop``."""
+
+    resize: int = 256
+    crop: int = 224
+
+    def image(self, path: Path) -> torch.Tensor:
+        """The crop of an image file, uint8 (3, crop, crop).
+
+        Raises:
+            DataError: the file cannot be read as an image.
+        """
+        pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1)[None]
+        size = (self.resize, self.resize)
+        resized = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)
+        return self._centre(resized[0]).contiguous()
+
+    def mask(self, path: Path) -> torch.Tensor:
+        """The crop of a mask file, bool (crop, crop), true where the defect is.
+
+        Raises:
+            DataError: the file cannot be read as an image.
+        """
+        defect = torch.from_numpy(read_mask(path))[None, None].to(torch.uint8)
+        # "nearest-exact" samples at pixel centres, as the image's resize does: no half-pixel shift.
+        size = (self.resize, self.resize)
+        resized = torch.nn.functional.interpolate(defect, size, mode="nearest-exact")
+        return self._centre(resized[0, 0]).bool()
+
+    def _centre(self, pixels: torch.Tensor) -> torch.Tensor:
+        start = (self.resize - self.crop) // 2
+        return pixels[..., start : start + self.crop, start : start + self.crop]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Any image file as 8-bit RGB, (height, width, 3), upright.
+
+    Grey and palette images are converted, an alpha channel is dropped, and 16-bit values are scaled
+    from 0..65535 to 0..255 (not clipped).
+
+    Raises:
+        DataError: the file cannot be read, or holds values that are neither 8 nor 16 bit.
+    """
+
+    def rgb_or_deep_grey(image: Image.Image) -> Image.Image:
+        is_deep = image.mode.startswith("I") or image.mode == "F"
+        return image if is_deep or image.mode in ("RGB", "L") else image.convert("RGB")
+
+    pixels = _to_8_bit(_decode(path, rgb_or_deep_grey), path)
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask file as bool (height, width): true wherever it is not black.
+
+    A lossy file has noise around its edges: there it is true from the middle grey up.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    level = 0
+
+    def colours_or_labels(image: Image.Image) -> Image.Image:
+        nonlocal level
+        level = 127 if image.format in _LOSSY else 0
+        # A palette's index 1 may be black and alpha is no defect; the labels 1, 2, ... of a grey
+        # image are kept as they are, for all of them mean a defect.
+        return image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image
+
+    pixels = _decode(path, colours_or_labels)
+    if pixels.ndim == 3:
+        pixels = pixels.max(axis=2)
+    return pixels > level
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file when upright, from its header alone.
+
+    Raises:
+        DataError: the file is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            may_be_turned = image.format in (*_LOSSY, "TIFF")
+            tags = image.getexif() if may_be_turned else {}
+            is_transposed = tags.get(ExifTags.Base.Orientation) in _TRANSPOSED
+            return (height, width) if is_transposed else (width, height)
+    except UnidentifiedImageError:
+        height, width = _read_exotic(path).shape[:2]
+        return width, height
+    except Exception as error:  # as in _decode
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Decode a file, turn it upright and convert it: (height, width) or (height, width, 3)."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            # On a turned image Pillow forgets the format, which tells lossy masks: convert first.
+            converted = convert(image)
+            ImageOps.exif_transpose(converted, in_place=True)
+            return np.array(converted)
+    except UnidentifiedImageError:
+        return _read_exotic(path)
+    except Exception as error:  # a damaged file makes Pillow's readers trip over nearly anything
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _read_exotic(path: Path) -> np.ndarray:
+    """A file that Pillow does not know, such as TIFF with 16 bits a colour, by scikit-image."""
+    if path.stat().st_size == 0:
+        raise DataError(f"image {path} is empty (0 bytes)")
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise DataError(f"{path} is not an image, or its first bytes are damaged")
+    from skimage import io  # slow to import, and hardly ever needed
+
+    try:
+        pixels = np.asarray(io.imread(path))
+    except Exception as error:  # tifffile raises its own errors and many of Python's
+        raise DataError(_unreadable(path, error)) from error
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
+        raise DataError(f"image {path} has shape {pixels.shape}; expected one grey or RGB image")
+    if pixels.ndim == 3:
+        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, :3]
+    return np.ascontiguousarray(pixels)
+
+
+def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    is_integer = np.issubdtype(pixels.dtype, np.integer)
+    if not is_integer or pixels.min() < 0 or pixels.max() > 65535:
+        raise DataError(
+            f"image {path} holds {pixels.dtype} values outside 0..65535; save it with 8 or 16 bits"
+        )
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"image {path} cannot be read ({reason}); replace it or take it out of the folder"
