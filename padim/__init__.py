@@ -1,0 +1,12 @@
+"""PaDiM, a Patch Distribution Modeling framework (Defard et al., arXiv 2011.08785): the method.
+
+One module a step, data going one way:
+
+    backbones     images           -> taps, one feature map a layer
+    embedding     taps             -> patch embeddings (B, P, d)
+    gaussian      patch embeddings -> Mahalanobis distances (B, P)
+    anomaly_map   distances        -> anomaly map (B, crop, crop) and image score
+    model         the four as one object: fit, score, save, load
+
+Symbols: N training images, B batch, d channels kept, H x W grid, P = H * W positions.
+"""

@@ -1,0 +1,64 @@
+"""Distances on the grid to an anomaly map at the crop's size, and its image score (section III-C).
+
+The map is upsampled bicubically and smoothed by a Gaussian. Both steps are linear and separable, so
+each axis has one matrix A (crop x H) that does both, and a map is A D A'.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+TRUNCATE = 4.0  # the smoothing kernel ends at this many sigmas, as SciPy's does
+
+
+class AnomalyMap(nn.Module):
+    """Upsampling and smoothing of distance grids.
+
+    Args:
+        grid: (H, W) of the distances.
+        crop: side of the map in pixels, that of the cropped image.
+        sigma: standard deviation of the smoothing in pixels; 0 for none.
+    """
+
+    def __init__(self, grid: tuple[int, int], crop: int, sigma: float = 4.0) -> None:
+        super().__init__()
+        smooth = smoothing_matrix(crop, sigma)
+        self.register_buffer("rows", (smooth @ upsampling_matrix(grid[0], crop)).float())
+        self.register_buffer("columns", (smooth @ upsampling_matrix(grid[1], crop)).float().T)
+
+    def forward(self, distances: torch.Tensor) -> torch.Tensor:
+        """Distances (B, H, W) to anomaly maps (B, crop, crop)."""
+        return self.rows @ distances @ self.columns
+
+
+def image_scores(maps: torch.Tensor) -> torch.Tensor:
+    """The score of an image, (B,): the maximum of its map (B, crop, crop)."""
+    return maps.flatten(1).amax(dim=1)
+
+
+def upsampling_matrix(size: int, crop: int) -> torch.Tensor:
+    """Bicubic interpolation of ``size`` values to ``crop``, as a float64 (crop, size) matrix.
+
+    It is PyTorch's own, read off the identity: interpolating its columns leaves one axis alone.
+    """
+    identity = torch.eye(size, dtype=torch.float64)[None, None]
+    return nn.functional.interpolate(identity, size=(crop, size), mode="bicubic")[0, 0]
+
+
+def smoothing_matrix(size: int, sigma: float) -> torch.Tensor:
+    """Gaussian smoothing of ``size`` values, edges mirrored, as a float64 (size, size) matrix.
+
+    The same as ``scipy.ndimage.gaussian_filter1d`` with its defaults.
+    """
+    if sigma == 0:
+        return torch.eye(size, dtype=torch.float64)
+    radius = int(TRUNCATE * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    kernel /= kernel.sum()
+    # Beyond an edge the signal goes back on itself, the edge's own value twice: d c b a|a b c d|d c
+    source = (torch.arange(size)[:, None] + offsets) % (2 * size)
+    source = torch.where(source < size, source, 2 * size - 1 - source)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    return matrix.scatter_add_(1, source, kernel.expand(size, -1).contiguous())
