@@ -192,10 +192,12 @@ def _ordered_taps(name: str, stages: list[str], layers: Sequence[str]) -> tuple[
 
 
 def _draw_weights(network: nn.Module) -> None:
-    """He's initialisation for every convolution, so that a signal reaches the deep taps."""
+    """He's initialisation of every convolution, by its outputs, so that deep taps get a signal."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            # PyTorch's own counts all groups, which starves a depthwise convolution.
+            fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
 
 
 def _load_weights(
@@ -236,7 +238,9 @@ def _download(spec: BackboneSpec) -> dict[str, torch.Tensor]:
         return torch.hub.load_state_dict_from_url(
             spec.weights_url, map_location="cpu", check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError) as error:  # no network, no room, or a file of another hash
+    except Exception as error:  # no network, no room, another hash, or a damaged file in the cache
+        if file.is_file():
+            raise ModelError(f"weights file {file} is damaged; delete it, and run again") from error
         reason = " ".join(str(error).split())
         raise ModelError(
             f"the ImageNet weights of {spec.title} cannot be had ({reason}): "
