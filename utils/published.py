@@ -1,0 +1,50 @@
+"""The published numbers, to stand beside ours.
+
+``published_results.csv`` has a row a number: table, system, backbone, class, metric, value, and
+whether the value was confirmed in its source.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FILE = Path(__file__).with_name("published_results.csv")
+TABLES = ("detection", "localization", "layers")  # the others are of other protocols
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published value.
+
+    Attributes:
+        value: of the metric, 0 to 1.
+        confirmed: whether it was found in its source, or only recalled.
+    """
+
+    value: float
+    confirmed: bool
+
+
+def published_results(run_name: str, metric: str) -> Mapping[str, Mapping[str, Published]]:
+    """What was published for a configuration and a metric: system -> class or mean row -> value.
+
+    Args:
+        run_name: such as ``resnet18_rd100``; empty where nothing was published for it.
+        metric: such as ``pixel_auroc``.
+    """
+    systems: dict[str, dict[str, Published]] = {}
+    for row in _rows():
+        if (row["backbone"], row["metric"]) == (run_name, metric):
+            value = Published(float(row["value"]), row["confirmed"] == "yes")
+            systems.setdefault(row["system"], {})[row["class"]] = value
+    return systems
+
+
+@cache
+def _rows() -> tuple[dict[str, str], ...]:
+    with FILE.open(encoding="utf-8", newline="") as file:
+        return tuple(row for row in csv.DictReader(file) if row["table"] in TABLES)

@@ -1,0 +1,205 @@
+"""The numbers of a run as tables: CSV, Markdown beside the published numbers, and the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+
+from datasets.mvtec import OBJECTS, TEXTURES
+from utils.published import Published, published_results
+
+METRICS = (
+    "image_auroc",
+    "image_ap",
+    "image_f1",
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_f1",
+    "pro",
+)
+TOTALS = ("n_train", "n_test", "seconds")
+COLUMNS = METRICS + TOTALS
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "textures": TEXTURES,
+    "objects": OBJECTS,
+    "all": TEXTURES + OBJECTS,
+}
+COMPARED = ("image_auroc", "pixel_auroc", "pro")
+DASH = "\u2013"
+
+Row = Mapping[str, str | float | int | bool | None]
+
+
+def result_rows(records: Sequence[Mapping]) -> list[Row]:
+    """A row a class, then the mean rows textures, objects (where there are any) and all.
+
+    A mean is over the classes that have the number; images and seconds are summed.
+    """
+    rows: list[Row] = [_class_row(record) for record in records]
+    means = [_mean_row(group, list(_members(group, records))) for group in GROUPS]
+    return rows + [row for row in means if row]
+
+
+def results_csv(rows: Sequence[Row]) -> str:
+    """The rows with full precision; a number that does not exist is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("class", *COLUMNS), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def scores_csv(record: Mapping) -> str:
+    """A row a test image: path in the class folder, defect type, label (1 defective) and score."""
+    text = io.StringIO()
+    columns = ("path", "defect", "label", "score")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record["images"])
+    return text.getvalue()
+
+
+def results_markdown(
+    run_name: str, records: Sequence[Mapping], warnings: Sequence[str], is_comparable: bool
+) -> str:
+    """The results, and ours beside the published ones.
+
+    Args:
+        run_name: such as ``resnet18_rd100``, which is the key of the published numbers too.
+        records: the finished classes.
+        warnings: to be read before any number.
+        is_comparable: false for untrained weights and drawn data, which are never compared.
+    """
+    parts = [f"# {run_name}", *(f"**{warning}**" for warning in warnings)]
+    parts.append(_markdown_table(("class", *COLUMNS), _printed(result_rows(records))))
+    parts.append(
+        "image_f1 and pixel_f1 are oracle numbers: their threshold is chosen on the test set "
+        f"itself. {DASH} marks a number that does not exist for a class. Mean rows are over the "
+        "classes above; n_train, n_test and seconds are summed."
+    )
+    parts += [
+        f"- {_plain(record['class'])}: {note}" for record in records for note in record["notes"]
+    ]
+    if is_comparable:
+        parts += _comparison(run_name, records)
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal_table(records: Sequence[Mapping]) -> str:
+    """The rows in columns of even width."""
+    lines = [("class", *COLUMNS), *_printed(result_rows(records))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def _class_row(record: Mapping) -> Row:
+    return {"class": record["class"], "mean": False} | {
+        name: record["metrics"].get(name, record["totals"].get(name)) for name in COLUMNS
+    }
+
+
+def _members(group: str, records: Sequence[Mapping]) -> Iterator[Mapping]:
+    for record in records:
+        if group == "all" or record["class"] in GROUPS[group]:
+            yield record
+
+
+def _mean_row(group: str, records: Sequence[Mapping]) -> Row | None:
+    if not records:
+        return None
+    row: dict = {"class": group, "mean": True}
+    for name in METRICS:
+        values = [record["metrics"][name] for record in records]
+        values = [value for value in values if value is not None]
+        row[name] = sum(values) / len(values) if values else None
+    for name in TOTALS:
+        row[name] = sum(record["totals"][name] for record in records)
+    row["seconds"] = round(row["seconds"], 2)
+    return row
+
+
+def _printed(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    return [(_label(row), *(_cell(name, row[name]) for name in COLUMNS)) for row in rows]
+
+
+def _label(row: Row) -> str:
+    return f"mean of {row['class']}" if row["mean"] else _plain(str(row["class"]))
+
+
+def _cell(name: str, value: float | int | None) -> str:
+    if value is None:
+        return DASH
+    if name == "seconds":
+        return f"{value:.1f}"
+    return f"{value:.3f}" if name in METRICS else str(value)
+
+
+def _comparison(run_name: str, records: Sequence[Mapping]) -> list[str]:
+    """The tables of ours beside the published, for the metrics something was published of."""
+    rows = {str(row["class"]): row for row in result_rows(records)}
+    incomplete = [
+        group
+        for group, members in GROUPS.items()
+        if {record["class"] for record in _members(group, records)} != set(members)
+    ]
+    parts, has_unconfirmed = [], False
+    for metric in COMPARED:
+        systems = published_results(run_name, metric)
+        names = [name for name in rows if any(name in values for values in systems.values())]
+        names = [name for name in names if name not in incomplete]
+        if not names:
+            continue
+        header = ("class", "here", *(_of_system(system) for system in systems))
+        lines = []
+        for name in names:
+            ours = rows[name][metric]
+            theirs = (_beside(ours, values.get(name)) for values in systems.values())
+            lines.append((name, _cell(metric, ours), *theirs))
+        parts += [f"### {metric}", _markdown_table(header, lines)]
+        has_unconfirmed |= any(
+            not values[name].confirmed
+            for values in systems.values()
+            for name in names
+            if name in values
+        )
+    if not parts:
+        return ["## Beside the published numbers", f"None are known for {run_name}."]
+    legend = "Behind each published number, in brackets: ours minus theirs."
+    if has_unconfirmed:
+        legend += " `?` marks a published number that was recalled but not found in its source."
+    if incomplete:
+        legend += (
+            f" Not compared: the means of {', '.join(incomplete)}, for this run has not exactly "
+            "the classes they are published over."
+        )
+    return ["## Beside the published numbers", legend, *parts]
+
+
+def _of_system(system: str) -> str:
+    return "the paper" if system == "paper" else system
+
+
+def _beside(ours: float | None, theirs: Published | None) -> str:
+    if theirs is None:
+        return DASH
+    mark = "" if theirs.confirmed else " ?"
+    difference = "" if ours is None else f" ({ours - theirs.value:+.3f})"
+    return f"{theirs.value:.3f}{mark}{difference}"
+
+
+def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    ruler = ["---", *("---:" for _ in header[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *lines))
+
+
+def _plain(name: str) -> str:
+    """A folder's name with nothing in it that Markdown or a terminal would act on."""
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    return "".join("\\" + letter if letter in r"\`*|<>[]" else letter for letter in shown)
