@@ -1,0 +1,95 @@
+"""The Gaussians and their distances, against NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from padim import gaussian
+from padim.errors import ModelError
+from padim.gaussian import GaussianFit
+
+EPSILON = 0.01
+
+
+def draw(n_images: int, positions: int, dim: int, seed: int = 0) -> torch.Tensor:
+    """Embeddings with correlated channels and a mean far from zero, as real ones have."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(positions, dim, dim)) / np.sqrt(dim)
+    values = np.einsum("npd,pde->npe", rng.normal(size=(n_images, positions, dim)), mixing)
+    return torch.from_numpy(values + 3 * np.random.default_rng(99).normal(size=(positions, dim)))
+
+
+def squared_distances(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Equations 1 and 2 of the paper, position by position, in float64."""
+    result = np.empty(test.shape[:2])
+    for p in range(train.shape[1]):
+        covariance = np.cov(train[:, p], rowvar=False) + EPSILON * np.eye(train.shape[2])
+        delta = test[:, p] - train[:, p].mean(axis=0)
+        result[:, p] = np.sum(delta * np.linalg.solve(covariance, delta.T).T, axis=1)
+    return result
+
+
+def fit(train: torch.Tensor, batch_size: int) -> gaussian.PatchGaussian:
+    learner = GaussianFit(len(train), EPSILON)
+    for batch in train.float().split(batch_size):
+        learner.update(batch)
+    return learner.finish()
+
+
+@pytest.mark.parametrize(
+    ("n_images", "dim", "is_low_rank"),
+    [(12, 40, True), (40, 40, True), (41, 40, False), (200, 40, False), (2, 5, True)],
+)
+def test_distances_are_those_of_float64(n_images: int, dim: int, is_low_rank: bool) -> None:
+    train, test = draw(n_images, 7, dim), draw(9, 7, dim, seed=1) + 0.5
+    model = fit(train, batch_size=5)
+    assert model.is_low_rank == is_low_rank
+    assert model.factor.shape == (7, n_images if is_low_rank else dim, dim)
+    squared = model(test.float()).double().square().numpy()
+    np.testing.assert_allclose(squared, squared_distances(train.numpy(), test.numpy()), rtol=1e-3)
+
+
+def test_distances_are_square_rooted_by_hand() -> None:
+    # One channel: mean 2, variance 2 + 0.01, so 5 lies 3 / sqrt(2.01) away.
+    train = torch.tensor([[[1.0]], [[3.0]]])
+    model = fit(train, batch_size=2)
+    expected = [[3 / 2.01**0.5], [0.0]]
+    np.testing.assert_allclose(model(torch.tensor([[[5.0]], [[2.0]]])), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("dim", [6, 30])
+def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch, dim: int) -> None:
+    train, test = draw(10, 23, dim), draw(4, 23, dim, seed=1).float()
+    whole = fit(train, batch_size=4)(test)
+    monkeypatch.setattr(gaussian, "BLOCK_BYTES", 4000)
+    torch.testing.assert_close(fit(train, batch_size=4)(test), whole)
+
+
+def test_many_batches_equal_one() -> None:
+    train, test = draw(60, 5, 20), draw(4, 5, 20, seed=1).float()
+    torch.testing.assert_close(fit(train, 7)(test), fit(train, 60)(test), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [3, 30])
+def test_constant_channels_give_numbers(dim: int) -> None:
+    train = torch.ones(10, 4, dim, dtype=torch.float64)
+    distances = fit(train, 10)(torch.full((2, 4, dim), 1.5))
+    np.testing.assert_allclose(distances, (dim * 0.25 / EPSILON) ** 0.5, rtol=1e-5)
+
+
+def test_huge_variances_are_factorised_in_float64() -> None:
+    train = draw(30, 3, 10) * 1e5
+    distances = fit(train, 30)(train.float())
+    assert torch.isfinite(distances).all()
+    # Each training image has m^2 near d on average, whatever the scale of the channels.
+    assert distances.square().mean().item() == pytest.approx(10 * 29 / 30, rel=0.02)
+
+
+def test_one_image_and_too_few_are_refused() -> None:
+    with pytest.raises(ModelError, match="at least 2"):
+        GaussianFit(1)
+    learner = GaussianFit(5).update(torch.zeros(3, 2, 2))
+    with pytest.raises(ModelError, match="3 training images came, 5"):
+        learner.finish()

@@ -1,0 +1,76 @@
+"""On the real class ``bottle`` with ImageNet weights, where both are given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from test_metrics import slow_pro
+
+from datasets.images import Preprocessing
+from datasets.mvtec import read_class
+from datasets.stream import ImageStream
+from padim.backbones import Backbone
+from padim.model import PaDiM, PaDiMConfig
+from utils.metrics import rank, rank_pixels
+
+DATA, WEIGHTS = os.environ.get("MVTEC_PATH"), os.environ.get("RESNET18_WEIGHTS")
+
+pytestmark = [
+    pytest.mark.skipif(not DATA, reason="MVTEC_PATH is not set: no real images"),
+    pytest.mark.skipif(not WEIGHTS, reason="RESNET18_WEIGHTS is not set: no trained weights"),
+]
+
+
+@pytest.fixture(scope="module")
+def bottle() -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
+    """Training crops, test crops, masks and labels."""
+    item = read_class(Path(DATA), "bottle")
+    stream = ImageStream([item], Preprocessing(), batch_size=32, num_workers=2)
+    train = torch.cat([batch.images for batch in stream.take(len(item.train))])
+    test = list(stream.take(len(item.test)))
+    images = torch.cat([batch.images for batch in test])
+    masks = torch.cat([batch.masks for batch in test]).numpy()
+    return train, images, masks, np.array([sample.is_defective for sample in item.test])
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone("resnet18", WEIGHTS)
+
+
+def score(backbone: Backbone, bottle: tuple, config: PaDiMConfig) -> tuple[np.ndarray, np.ndarray]:
+    train, test, *_ = bottle
+    model = PaDiM(backbone, config).fit(train.split(16), len(train))
+    scored = [model.score(batch) for batch in test.split(16)]
+    return tuple(torch.cat(part).numpy() for part in zip(*scored, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "least"),
+    [
+        (PaDiMConfig(), (0.99, 0.978, 0.935)),
+        (PaDiMConfig(reduction="none"), (0.99, 0.98, 0.94)),
+    ],
+)
+def test_bottle_lands_where_the_paper_does(
+    backbone: Backbone, bottle: tuple, config: PaDiMConfig, least: tuple
+) -> None:
+    maps, scores = score(backbone, bottle, config)
+    _, _, masks, labels = bottle
+    ranking, (pixels, overlap) = rank(scores, labels), rank_pixels(maps, masks)
+    numbers = (ranking.auroc, pixels.auroc, overlap.pro)
+    assert all(number >= bound for number, bound in zip(numbers, least, strict=True)), numbers
+
+    assert ranking.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    flat = masks.ravel(), maps.ravel()
+    assert pixels.auroc == pytest.approx(roc_auc_score(*flat), abs=1e-9)
+    assert pixels.average_precision == pytest.approx(average_precision_score(*flat), abs=1e-9)
+
+    # The slow PRO goes through every threshold, so it gets fewer of them and fewer pixels.
+    coarse, few = np.round(maps[::3, ::2, ::2], 1), masks[::3, ::2, ::2]
+    assert rank_pixels(coarse, few)[1].pro == pytest.approx(slow_pro(coarse, few), abs=1e-9)

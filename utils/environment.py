@@ -1,0 +1,49 @@
+"""The device a run uses, and what it ran on."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from utils.errors import OptionError
+
+PACKAGES = ("torch", "torchvision", "efficientnet_pytorch", "numpy", "scikit-image", "Pillow")
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device of ``--device``; ``auto`` takes the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        OptionError: the device is not there.
+    """
+    has_mps = torch.backends.mps.is_available()
+    if wanted == "auto":
+        # Neither is faster than exact: TensorFloat-32 would be, on CUDA, but moves the scores.
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            there = f"this machine has {count} CUDA device{'s' * (count != 1)}"
+            raise OptionError(f"--device {wanted}: {there}; give cpu, or leave it out")
+        torch.backends.cudnn.allow_tf32 = False
+    if device.type == "mps" and not has_mps:
+        raise OptionError(f"--device {wanted}: no MPS device here; give cpu, or leave it out")
+    return device
+
+
+def describe(device: torch.device) -> dict[str, str]:
+    """Versions of all that numbers may depend on, and the machine."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    is_cuda = device.type == "cuda"
+    found["device"] = torch.cuda.get_device_name(device) if is_cuda else device.type
+    found["cpu_threads"] = str(torch.get_num_threads())
+    found["machine"] = f"{platform.system()} {platform.machine()}"
+    return found

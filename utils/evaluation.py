@@ -1,0 +1,110 @@
+"""A class evaluated: its test images scored and measured, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.mvtec import OBJECTS, TEXTURES, AnomalyClass
+from datasets.stream import Batch
+from padim.model import PaDiM
+from utils.metrics import Curve, Ranking, misranked, rank, rank_pixels
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """The test images of a class as they were seen, and what the model gave.
+
+    Attributes:
+        images: uint8 (n, crop, crop, 3).
+        masks: bool (n, crop, crop).
+        maps: float32 (n, crop, crop).
+        scores: float32 (n,).
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    maps: np.ndarray
+    scores: np.ndarray
+
+
+def score_class(model: PaDiM, batches: Iterable[Batch]) -> ClassScores:
+    """Score the test images of a class, and keep what figures need of them."""
+    images, masks, maps, scores = [], [], [], []
+    for batch in batches:
+        batch_maps, batch_scores = model.score(batch.images)
+        images.append(batch.images.permute(0, 2, 3, 1).numpy())
+        masks.append(batch.masks.numpy())
+        maps.append(batch_maps.cpu().numpy())
+        scores.append(batch_scores.cpu().numpy())
+    return ClassScores(*map(np.concatenate, (images, masks, maps, scores)))
+
+
+def measure_class(item: AnomalyClass, scored: ClassScores) -> dict:
+    """The record of a class: metrics, curves, and every test image with its score."""
+    labels = np.array([sample.is_defective for sample in item.test])
+    ranking = rank(scored.scores, labels)
+    pixels, overlap = rank_pixels(scored.maps, scored.masks) if item.has_masks else (None, None)
+    wrong = misranked(scored.scores, labels)
+    threshold, threshold_name = _threshold(ranking, pixels)
+    known = TEXTURES + OBJECTS
+    return {
+        "class": item.name,
+        "order": known.index(item.name) if item.name in known else len(known),
+        "data_digest": item.digest(),
+        "metrics": {**_ranking_metrics("image", ranking), **_ranking_metrics("pixel", pixels)}
+        | {"pro": overlap.pro if overlap else None},
+        "totals": {"n_train": len(item.train), "n_test": len(item.test), "seconds": None},
+        "notes": _notes(item, labels),
+        "threshold": {"value": threshold, "name": threshold_name},
+        "curves": {
+            "image_roc": _points(ranking and ranking.roc),
+            "pixel_roc": _points(pixels and pixels.roc),
+            "pro": _points(overlap and overlap.curve),
+        },
+        "n_good": int((~labels).sum()),
+        "n_defective": int(labels.sum()),
+        "images": [
+            {
+                "path": f"test/{sample.defect}/{sample.path.name}",
+                "defect": sample.defect,
+                "label": int(sample.is_defective),
+                "score": float(score),
+                "misranked": None if wrong is None else float(wrong[index]),
+                "figure": None,
+            }
+            for index, (sample, score) in enumerate(zip(item.test, scored.scores, strict=True))
+        ],
+    }
+
+
+def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | None]:
+    return {
+        f"{level}_auroc": ranking.auroc if ranking else None,
+        f"{level}_ap": ranking.average_precision if ranking else None,
+        f"{level}_f1": ranking.best_f1 if ranking else None,
+    }
+
+
+def _threshold(ranking: Ranking | None, pixels: Ranking | None) -> tuple[float | None, str]:
+    """The threshold of the predicted masks, and how it was found."""
+    if pixels:
+        return pixels.threshold, "oracle: best pixel F1"
+    if ranking:
+        return ranking.threshold, "oracle: best image F1"
+    return None, "none, for want of labels"
+
+
+def _notes(item: AnomalyClass, labels: np.ndarray) -> list[str]:
+    if labels.all() or not labels.any():
+        kind = "defective" if labels.all() else "good"
+        return [f"all test images are {kind}: no number that ranks the two kinds exists"]
+    if not item.has_masks:
+        return ["no ground truth masks: image-level numbers only"]
+    return []
+
+
+def _points(curve: Curve | None) -> list[list[float]] | None:
+    return None if curve is None else [curve.x.tolist(), curve.y.tolist()]

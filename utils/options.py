@@ -1,0 +1,191 @@
+"""The options of the entry scripts: the same names and meanings in each of them.
+
+Nothing heavy is imported here, so ``--help`` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
+MAX_SIDE = 8192  # pixels; a mistyped size should not end in the machine's memory
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+
+
+def get_args_parser(
+    description: str, reduction: str, embedding_dim: int
+) -> argparse.ArgumentParser:
+    """The parser of an entry script.
+
+    Args:
+        description: what the script runs.
+        reduction: the backbone's default for ``--reduction``.
+        embedding_dim: its default for ``--embedding_dim``.
+    """
+    parser = _Parser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    # Without it a prefix such as --data would be taken, and mean something else one day.
+    parser.allow_abbrev = False
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data_path",
+        type=Path,
+        help="folder of classes in the MVTec AD layout; left out, a small demo set is drawn",
+    )
+    data.add_argument("--save_path", type=Path, default=Path("result"), help="where results go")
+    data.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="classes to run; left out, all there are"
+    )
+    data.add_argument(
+        "--resize",
+        type=_whole(1, MAX_SIDE),
+        default=256,
+        help="side in pixels an image is resized to",
+    )
+    data.add_argument(
+        "--crop", type=_crop, default=224, help="side of the centre crop in pixels, or none"
+    )
+
+    method = parser.add_argument_group("method")
+    method.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|random|FILE",
+        help="imagenet (downloaded once), random (to try the program only), or a file",
+    )
+    method.add_argument(
+        "--layers", nargs="+", metavar="LAYER", help="layers to tap; left out, the paper's"
+    )
+    method.add_argument(
+        "--reduction", choices=REDUCTIONS, default=reduction, help="how channels are reduced"
+    )
+    method.add_argument(
+        "--embedding_dim",
+        type=_whole(1),
+        default=embedding_dim,
+        help="channels kept (of no meaning with --reduction none)",
+    )
+    method.add_argument(
+        "--seed", type=_whole(0, 2**32 - 1), default=0, help="of the channels drawn"
+    )
+    method.add_argument(
+        "--epsilon",
+        type=_real(allow_zero=False),
+        default=0.01,
+        help="added to the diagonal of every covariance",
+    )
+    method.add_argument(
+        "--sigma", type=_real(allow_zero=True), default=4.0, help="smoothing of the map in pixels"
+    )
+
+    running = parser.add_argument_group("running")
+    running.add_argument("--batch_size", type=_whole(1), default=16, help="images a batch")
+    running.add_argument(
+        "--num_workers",
+        type=_whole(0),
+        default=min(8, _usable_cores()),
+        help="processes that decode images; 0 decodes in the main one",
+    )
+    running.add_argument(
+        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
+    )
+    running.add_argument(
+        "--figures",
+        type=_figures,
+        default="all",
+        metavar="all|N|none",
+        help="figures a class; N takes the worst ranked images first",
+    )
+    running.add_argument(
+        "--overwrite", action="store_true", help="do again the classes that are already there"
+    )
+    return parser
+
+
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check what can be checked without looking at the data.
+
+    Exits with status 2 and one line on a mistake.
+    """
+    args = parser.parse_args(argv)
+    if args.crop == "none":
+        args.crop = args.resize
+    if args.crop > args.resize:
+        parser.error(f"--crop {args.crop} is larger than --resize {args.resize}")
+    args.classes = _split_commas(args.classes)
+    args.layers = _split_commas(args.layers)
+    if args.reduction == "none":
+        args.embedding_dim = None
+    return args
+
+
+def _split_commas(names: list[str] | None) -> list[str] | None:
+    """``a b``, ``a,b`` and ``a, b`` all name two things."""
+    if names is None:
+        return None
+    return [part for name in names for part in name.split(",") if part]
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    wanted = f"a whole number from {low}" + (f" to {high}" if high else " up")
+
+    def convert(text: str) -> int:
+        value = _number(int, text, wanted)
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{text} is out of range; give {wanted}")
+        return value
+
+    return convert
+
+
+def _real(allow_zero: bool) -> Callable[[str], float]:
+    wanted = "a number from 0 up" if allow_zero else "a number above 0"
+
+    def convert(text: str) -> float:
+        value = _number(float, text, wanted)
+        if not 0 <= value < float("inf") or (value == 0 and not allow_zero):
+            raise argparse.ArgumentTypeError(f"{text} is out of range; give {wanted}")
+        return value
+
+    return convert
+
+
+def _crop(text: str) -> int | str:
+    return text if text == "none" else _whole(1, MAX_SIDE)(text)
+
+
+def _figures(text: str) -> int | None:
+    """The number of figures a class: None for all."""
+    return {"all": None, "none": 0}[text] if text in ("all", "none") else _whole(0)(text)
+
+
+def _device(text: str) -> str:
+    kind, colon, number = text.partition(":")
+    if text in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and colon and number.isdigit()):
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is none of auto, cpu, cuda, cuda:N, mps")
+
+
+def _number(kind: type, text: str, wanted: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number; give {wanted}") from None
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # fewer than cpu_count() in a container
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

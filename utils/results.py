@@ -1,0 +1,179 @@
+"""The folder of a run: which classes are in it, and what is written for each and for all.
+
+A class is finished when ``records/<class>.json`` is there: it is written last, and everything that
+speaks of several classes (tables, curves, page) is made from these records alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from utils.curves import draw_pro_curves, draw_roc_curves
+from utils.errors import OptionError
+from utils.files import write_json, write_text
+from utils.page import render_page
+from utils.tables import COLUMNS, result_rows, results_csv, results_markdown
+
+PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
+
+
+class ResultsFolder:
+    """What one run configuration writes below ``save_path``.
+
+    Args:
+        save_path: the user's folder.
+        run_name: the name of the configuration, and of the folder inside.
+        settings: everything that decides the numbers; classes with other settings do not go
+            into the same tables.
+        environment: what else is worth knowing of the run: options, versions, device.
+        warnings: to be read before any number.
+        is_comparable: whether the numbers may be set beside published ones.
+
+    Raises:
+        OptionError: the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        save_path: Path,
+        run_name: str,
+        settings: Mapping,
+        environment: Mapping,
+        warnings: Sequence[str],
+        is_comparable: bool,
+    ) -> None:
+        self.path = save_path / run_name
+        self.run_name = run_name
+        self._settings = dict(settings)
+        self._environment = environment
+        self._warnings = warnings
+        self._is_comparable = is_comparable
+        for folder in ("records", "figures", "models", "scores"):
+            (self.path / folder).mkdir(parents=True, exist_ok=True)
+
+    def finished(self, name: str, digest: str) -> bool:
+        """Whether a class is there, from the same settings and data.
+
+        Raises:
+            OptionError: it is there, but from other ones.
+        """
+        record = self._read(name)
+        if record is None:
+            return False
+        differing = [
+            f"--{key} {record['settings'].get(key)} then, {value} now"
+            for key, value in self._settings.items()
+            if record["settings"].get(key) != value
+        ]
+        if not differing and record["data_digest"] != digest:
+            differing = ["its image files have changed since"]
+        if differing:
+            raise OptionError(
+                f"class {name} in {self.path} is from another run ({'; '.join(differing)}): "
+                "give --overwrite to do it again, or another --save_path"
+            )
+        return True
+
+    def check_others(self, names: Sequence[str]) -> None:
+        """Make sure that the classes that stay, all but ``names``, fit into the same tables.
+
+        Raises:
+            OptionError: one of them is from other settings.
+        """
+        for record in self.records():
+            if record["class"] not in names:
+                self.finished(record["class"], record["data_digest"])
+
+    @contextmanager
+    def staged(self, name: str) -> Iterator[Path]:
+        """A folder to write a class's files into, as ``PER_CLASS`` names them, out of sight.
+
+        When the block ends well they replace what was there of the class; when not, they are gone.
+        """
+        self._forget(name)
+        stage = self.path / f".partial-{name}"
+        shutil.rmtree(stage, ignore_errors=True)
+        try:
+            for pattern in PER_CLASS:
+                (stage / pattern.format(name)).parent.mkdir(parents=True, exist_ok=True)
+            yield stage
+            for pattern in PER_CLASS:
+                if (stage / pattern.format(name)).exists():
+                    (stage / pattern.format(name)).replace(self.path / pattern.format(name))
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def finish(self, record: Mapping) -> None:
+        """Mark a class as done: its record, with the settings it was made with."""
+        whole = {**record, "settings": self._settings}
+        write_json(self._record_path(record["class"]), whole)
+
+    def records(self) -> list[dict]:
+        """The records of all finished classes, in the order the tables have them."""
+        found = [self._read_file(path) for path in (self.path / "records").glob("*.json")]
+        return sorted(filter(None, found), key=lambda record: (record["order"], record["class"]))
+
+    def write_tables(self) -> None:
+        """``results.csv``, ``results.json`` and ``results.md``."""
+        records = self.records()
+        rows = result_rows(records)
+        write_text(self.path / "results.csv", results_csv(rows))
+        content = {
+            "run": self.run_name,
+            "warnings": list(self._warnings),
+            "settings": self._settings,
+            **self._environment,
+            "results": rows,
+            "thresholds": {record["class"]: record["threshold"] for record in records},
+            "notes": {record["class"]: record["notes"] for record in records},
+        }
+        write_json(self.path / "results.json", content)
+        markdown = results_markdown(self.run_name, records, self._warnings, self._is_comparable)
+        write_text(self.path / "results.md", markdown)
+
+    def write_overview(self) -> None:
+        """``roc_curve.png``, ``pro_curve.png`` and ``index.html``."""
+        records = self.records()
+        loud = [warning.partition(":")[0] for warning in self._warnings]
+        title = ". ".join((f"PaDiM {self.run_name}", *loud))
+        draw_roc_curves(records, title, self.path / "roc_curve.png")
+        draw_pro_curves(records, title, self.path / "pro_curve.png")
+        facts = {**self._settings, **self._environment["options"], **self._environment["versions"]}
+        page = render_page(
+            title=f"PaDiM {self.run_name}",
+            warnings=self._warnings,
+            facts={name: str(value) for name, value in facts.items()},
+            columns=COLUMNS,
+            rows=result_rows(records),
+            records=records,
+            links=("results.csv", "results.md", "results.json"),
+        )
+        write_text(self.path / "index.html", page)
+
+    def _forget(self, name: str) -> None:
+        """Take away what is there of a class, its record first."""
+        self._record_path(name).unlink(missing_ok=True)
+        for pattern in PER_CLASS:
+            path = self.path / pattern.format(name)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _record_path(self, name: str) -> Path:
+        return self.path / "records" / f"{name}.json"
+
+    def _read(self, name: str) -> dict | None:
+        return self._read_file(self._record_path(name))
+
+    def _read_file(self, path: Path) -> dict | None:
+        """A record, or None where it is missing or not one of ours, and so to be done again."""
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return record if record["settings"] and record["metrics"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

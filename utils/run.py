@@ -1,0 +1,200 @@
+"""The run: for every class fit, score, measure, draw and write, then the tables and the page."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets.demo import draw_demo_set
+from datasets.images import Preprocessing
+from datasets.mvtec import AnomalyClass, choose_classes, read_class
+from datasets.stream import ImageStream
+from padim.backbones import BACKBONES, Backbone
+from padim.errors import ModelError
+from padim.model import PaDiM, PaDiMConfig
+from utils.environment import choose_device, describe
+from utils.errors import OptionError
+from utils.evaluation import measure_class, score_class
+from utils.gallery import draw_class_figures
+from utils.progress import progress
+from utils.results import ResultsFolder
+from utils.tables import scores_csv, terminal_table
+
+UNTRAINED = (
+    "UNTRAINED WEIGHTS: the network was never trained, so these are not results of PaDiM; "
+    "they show that the program runs"
+)
+DEMO = "DEMO IMAGES: drawn by this program, so the numbers say nothing about real ones"
+
+
+def run(backbone_name: str, args: Namespace) -> None:
+    """Run a backbone over the classes of a data set, as the options say.
+
+    Raises:
+        DataError, ModelError, OptionError: something given cannot be used.
+    """
+    device = choose_device(args.device)
+    _check_writable(args.save_path)
+    is_demo = args.data_path is None
+    root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
+    classes = [read_class(root, name) for name in choose_classes(root, args.classes)]
+    backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
+    config = PaDiMConfig(
+        args.reduction,
+        args.embedding_dim,
+        args.seed,
+        args.resize,
+        args.crop,
+        args.epsilon,
+        args.sigma,
+    )
+    blank = PaDiM(backbone, config)  # finds impossible dimensions before anything is written
+    warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
+    results = ResultsFolder(
+        args.save_path,
+        run_name(backbone, config, is_untrained),
+        _settings(blank, is_untrained),
+        {"options": _printable(args), "versions": describe(device)},
+        warnings,
+        is_comparable=not (is_untrained or is_demo),
+    )
+    todo = _classes_to_do(results, classes, args.overwrite)
+    backbone.to(device)
+    _warn(warnings)
+    stream = ImageStream(
+        todo,
+        Preprocessing(args.resize, args.crop),
+        args.batch_size,
+        args.num_workers,
+        pin_memory=device.type == "cuda",
+    )
+    try:
+        for item in todo:
+            record = _run_class(item, PaDiM(backbone, config), stream, results, args.figures)
+            results.finish(record)
+            results.write_tables()
+    finally:  # also when stopped, or at a file that cannot be read: what is done can be looked at
+        if results.records():
+            results.write_tables()
+            results.write_overview()
+    _print_end(results, len(classes) - len(todo))
+    _warn(warnings)
+
+
+def run_name(backbone: Backbone, config: PaDiMConfig, is_untrained: bool) -> str:
+    """The name of a configuration, as the published numbers have it, such as resnet18_rd100."""
+    parts = [backbone.name]
+    has_own_layers = backbone.layers != BACKBONES[backbone.name].taps
+    if has_own_layers:
+        parts += backbone.layers
+    if config.reduction != "none":
+        short = {"random": "rd", "semi_orthogonal": "so", "pca": "pca"}[config.reduction]
+        parts.append(f"{short}{config.embedding_dim}")
+    elif not has_own_layers and backbone.name != "efficientnet_b5":
+        parts.append("all_channels")  # said where the paper's own configuration is a reduced one
+    return "_".join(parts + ["untrained"] * is_untrained)
+
+
+def _run_class(
+    item: AnomalyClass,
+    model: PaDiM,
+    stream: ImageStream,
+    results: ResultsFolder,
+    n_figures: int | None,
+) -> dict:
+    """Do all of one class; returns its record."""
+    start = time.perf_counter()
+    n_train, n_test = len(item.train), len(item.test)
+    train = progress(stream.take(n_train), n_train, item.name, "fit")
+    model.fit((batch.images for batch in train), n_train)
+    test = progress(stream.take(n_test), n_test, item.name, "score")
+    scored = score_class(model, test)
+    record = measure_class(item, scored)
+    with results.staged(item.name) as stage, ThreadPoolExecutor() as pool:
+        saved = pool.submit(model.save, stage / "models" / f"{item.name}.pt")
+        draw_class_figures(item, scored, record, n_figures, stage, pool)
+        (stage / "scores" / f"{item.name}.csv").write_text(
+            scores_csv(record), encoding="utf-8", errors="backslashreplace"
+        )
+        saved.result()
+    record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
+    return record
+
+
+def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone, bool]:
+    """The backbone, and whether its weights are untrained.
+
+    The demo goes on with untrained weights where the trained ones cannot be had, for it is there to
+    show the program; a run on real data does not, for its numbers would be taken for PaDiM's.
+    """
+    try:
+        return Backbone(name, args.weights, args.layers, args.seed), args.weights == "random"
+    except ModelError as error:
+        if not is_demo or args.weights != "imagenet":
+            raise
+        _warn([str(error)])
+        return Backbone(name, "random", args.layers, args.seed), True
+
+
+def _settings(model: PaDiM, is_untrained: bool) -> dict[str, object]:
+    """All that decides the numbers, by the option's name where there is one."""
+    kept = None
+    if model.reduction is not None:
+        kept = hashlib.sha256(model.reduction.checksum_source().tobytes()).hexdigest()[:16]
+    return {
+        "backbone": model.backbone.name,
+        "weights": "random" if is_untrained else "trained",
+        "weights_checksum": model.backbone.checksum(),
+        "layers": list(model.backbone.layers),
+        "channels": list(model.backbone.channels),
+        "channel_ids_checksum": kept,
+        **asdict(model.config),
+    }
+
+
+def _classes_to_do(
+    results: ResultsFolder, classes: Sequence[AnomalyClass], overwrite: bool
+) -> list[AnomalyClass]:
+    if overwrite:
+        results.check_others([item.name for item in classes])
+        return list(classes)
+    return [item for item in classes if not results.finished(item.name, item.digest())]
+
+
+def _check_writable(path: Path) -> None:
+    probe = path / ".writable"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OptionError(
+            f"--save_path {path} cannot be written to ({error.strerror}); give another folder"
+        ) from error
+
+
+def _printable(args: Namespace) -> Mapping[str, object]:
+    return {
+        name: value if isinstance(value, (int, float, list, type(None))) else str(value)
+        for name, value in vars(args).items()
+    }
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    sys.stdout.flush()  # so that the lines come in the order they are written
+    for warning in warnings:
+        print(f"!!! {warning}", file=sys.stderr, flush=True)
+
+
+def _print_end(results: ResultsFolder, n_kept: int) -> None:
+    print(terminal_table(results.records()))
+    if n_kept:
+        print(f"{n_kept} of the classes were there already; --overwrite does them again")
+    print(f"\nTables, curves, figures and models: {results.path}")
+    print(f"To look through: {results.path / 'index.html'}")
