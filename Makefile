@@ -1,0 +1,45 @@
+# make run                                     the demo: a small drawn data set, ResNet-18
+# make run DATA=.../MVTec SAVE=result BACKBONE=eff_net ARGS="--seed 1"
+# make test | lint | format | clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BACKBONE ?= resnet
+SAVE ?= result
+DATA ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+
+.PHONY: run test lint format clean
+
+run: $(VENV)/installed
+	$(BIN)/python main_$(BACKBONE).py $(if $(DATA),--data_path "$(DATA)") --save_path "$(SAVE)" $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf "$(VENV)" .pytest_cache .ruff_cache
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv "$(VENV)"
+	touch $@
+
+$(VENV)/installed: requirements.txt $(VENV)/created
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
