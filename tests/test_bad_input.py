@@ -13,7 +13,10 @@ import torch
 from conftest import draw_class, draw_image
 from PIL import Image
 
+from padim.backbones import Backbone
+from padim.model import PaDiMConfig
 from utils.cli import main
+from utils.run import run_name
 
 SMALL = ["--resize=64", "--crop=56", "--num_workers=0", "--embedding_dim=12"]
 
@@ -180,9 +183,33 @@ def test_results_of_other_settings_are_not_mixed(data_root: Path, tmp_path: Path
     draw_class(data_root, "more")
     status = run(data_root, save, "--sigma=2", "--overwrite", "--classes=more")
     expect_one_line(capsys, status, "class tiles", "--sigma")
+    shutil.rmtree(data_root / "more")
     assert run(data_root, save, "--sigma=2", "--overwrite") == 0
     content = json.loads((result(save) / "results.json").read_text())
     assert content["settings"]["sigma"] == 2
     draw_image(77).save(data_root / "tiles/train/good/000.png")
     status = run(data_root, save, "--sigma=2")
     expect_one_line(capsys, status, "class tiles", "image files have changed", "--overwrite")
+
+
+def test_another_data_set_does_not_get_into_the_same_tables(
+    data_root: Path, tmp_path: Path, capsys
+) -> None:
+    assert run(data_root, tmp_path / "out") == 0
+    draw_class(tmp_path / "other", "bricks")
+    status = run(tmp_path / "other", tmp_path / "out")
+    expect_one_line(capsys, status, "class tiles", "not in this data set", "--save_path")
+    moved = data_root.rename(tmp_path / "moved")
+    assert run(moved, tmp_path / "out") == 0
+
+
+def test_the_name_of_a_run_is_the_published_one() -> None:
+    def name(backbone: str, layers: list[str] | None = None, **options) -> str:
+        return run_name(Backbone(backbone, "random", layers), PaDiMConfig(**options))
+
+    assert name("resnet18") == "resnet18_rd100"
+    assert name("resnet18", reduction="none") == "resnet18_all_channels"
+    assert name("resnet18", ["layer1"], reduction="none") == "resnet18_layer1"
+    assert name("resnet18", reduction="pca", embedding_dim=200) == "resnet18_pca200"
+    assert name("efficientnet_b5", reduction="none") == "efficientnet_b5"
+    assert name("efficientnet_b5", reduction="semi_orthogonal") == "efficientnet_b5_so100"

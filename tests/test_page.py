@@ -226,7 +226,8 @@ def test_numpy_numbers_are_taken():
 
 
 def test_means_are_the_foot_of_the_table():
-    rows = [row("bottle"), row("carpet"), row("textures", mean=True), row("all", mean=True)]
+    means = [row(name, mean=True, label=f"mean of {name}") for name in ("textures", "all")]
+    rows = [row("bottle"), row("carpet"), *means]
     page, reader = read(rows=rows)
 
     names = [cells[0] for cells in reader.rows[1:]]

@@ -92,7 +92,7 @@ def test_left_alone_a_script_draws_its_demo(tmp_path: Path) -> None:
     environment = os.environ | {"TORCH_HOME": str(tmp_path / "cache"), "https_proxy": "localhost:9"}
     status, _out, err = run("main_resnet.py", *SMALL, cwd=tmp_path, env=environment)
     assert status == 0, err
-    folder = tmp_path / "result" / "resnet18_rd100_untrained"
+    folder = tmp_path / "result" / "resnet18_rd100_untrained_demo"
     assert "UNTRAINED" in err
     assert "DEMO IMAGES" in err
     assert "--weights FILE" in err
@@ -145,7 +145,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, sent: int, status: i
     assert again == 0, err
     assert tables(folder) == whole
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
-    assert f"{len(kept)} of the classes were there already" in out
+    assert f"classes that were there already: {len(kept)}" in out
     assert not list(folder.rglob("*partial*"))
 
 

@@ -25,6 +25,8 @@ def test_means_are_over_groups_and_over_numbers_that_exist() -> None:
     records = [record("wood", 0.5), record("bottle", 0.9, pro=None), record("mine", 0.7)]
     rows = {row["class"]: row for row in result_rows(records)}
     assert list(rows) == ["wood", "bottle", "mine", "textures", "objects", "all"]
+    assert rows["textures"]["label"] == "mean of 1 of 5 textures"
+    assert rows["all"]["label"] == "mean of 3 classes"
     assert rows["textures"]["pro"] == 0.5
     assert rows["objects"]["pro"] is None
     assert rows["all"]["pro"] == pytest.approx(0.6)

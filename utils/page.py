@@ -89,7 +89,7 @@ def _rows(rows: Sequence[Mapping], columns: Sequence[str], records: Sequence[Map
     for row in rows:
         name = row["class"]
         attribute = f' data-class="{index[name]}"' if name in index else ""
-        label = f"mean of {name}" if row.get("mean") else name
+        label = row.get("label", name)
         cells = "".join(_cell(column, row.get(column)) for column in columns)
         lines.append(f'<tr><th scope="row"{attribute}>{escape(label)}</th>{cells}</tr>\n')
     return "".join(lines)

@@ -55,38 +55,45 @@ class ResultsFolder:
         for folder in ("records", "figures", "models", "scores"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
 
+    def check(self, data_classes: Sequence[str], replaced: Sequence[str]) -> None:
+        """Make sure that what is there already fits into the same tables.
+
+        Args:
+            data_classes: all classes of the data set.
+            replaced: those done again whatever is there of them.
+
+        Raises:
+            OptionError: a class that stays is from other settings or another data set.
+        """
+        for record in self.records():
+            if record["class"] in replaced:
+                continue
+            differing = [
+                f"--{key} {record['settings'].get(key)} then, {value} now"
+                for key, value in self._settings.items()
+                if record["settings"].get(key) != value
+            ]
+            if record["class"] not in data_classes:
+                differing.append("it is not in this data set")
+            if differing:
+                raise self._mismatch(record["class"], "; ".join(differing))
+
     def finished(self, name: str, digest: str) -> bool:
-        """Whether a class is there, from the same settings and data.
+        """Whether a class is there, from the same images.
 
         Raises:
             OptionError: it is there, but from other ones.
         """
-        record = self._read(name)
-        if record is None:
-            return False
-        differing = [
-            f"--{key} {record['settings'].get(key)} then, {value} now"
-            for key, value in self._settings.items()
-            if record["settings"].get(key) != value
-        ]
-        if not differing and record["data_digest"] != digest:
-            differing = ["its image files have changed since"]
-        if differing:
-            raise OptionError(
-                f"class {name} in {self.path} is from another run ({'; '.join(differing)}): "
-                "give --overwrite to do it again, or another --save_path"
-            )
-        return True
+        record = self._read_file(self._record_path(name))
+        if record is not None and record["data_digest"] != digest:
+            raise self._mismatch(name, "its image files have changed since")
+        return record is not None
 
-    def check_others(self, names: Sequence[str]) -> None:
-        """Make sure that the classes that stay, all but ``names``, fit into the same tables.
-
-        Raises:
-            OptionError: one of them is from other settings.
-        """
-        for record in self.records():
-            if record["class"] not in names:
-                self.finished(record["class"], record["data_digest"])
+    def _mismatch(self, name: str, what: str) -> OptionError:
+        return OptionError(
+            f"class {name} in {self.path} is from another run ({what}): "
+            "give --overwrite to do it again, or another --save_path"
+        )
 
     @contextmanager
     def staged(self, name: str) -> Iterator[Path]:
@@ -166,9 +173,6 @@ class ResultsFolder:
 
     def _record_path(self, name: str) -> Path:
         return self.path / "records" / f"{name}.json"
-
-    def _read(self, name: str) -> dict | None:
-        return self._read_file(self._record_path(name))
 
     def _read_file(self, path: Path) -> dict | None:
         """A record, or None where it is missing or not one of ours, and so to be done again."""

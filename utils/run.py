@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets.demo import draw_demo_set
 from datasets.images import Preprocessing
-from datasets.mvtec import AnomalyClass, choose_classes, read_class
+from datasets.mvtec import AnomalyClass, choose_classes, find_classes, read_class
 from datasets.stream import ImageStream
 from padim.backbones import BACKBONES, Backbone
 from padim.errors import ModelError
@@ -43,7 +43,8 @@ def run(backbone_name: str, args: Namespace) -> None:
     _check_writable(args.save_path)
     is_demo = args.data_path is None
     root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
-    classes = [read_class(root, name) for name in choose_classes(root, args.classes)]
+    names = choose_classes(root, args.classes)
+    classes = [read_class(root, name) for name in names]
     backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
     config = PaDiMConfig(
         args.reduction,
@@ -58,13 +59,16 @@ def run(backbone_name: str, args: Namespace) -> None:
     warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
     results = ResultsFolder(
         args.save_path,
-        run_name(backbone, config, is_untrained),
+        run_name(backbone, config, is_untrained, is_demo),
         _settings(blank, is_untrained),
         {"options": _printable(args), "versions": describe(device)},
         warnings,
         is_comparable=not (is_untrained or is_demo),
     )
-    todo = _classes_to_do(results, classes, args.overwrite)
+    results.check(find_classes(root), replaced=names if args.overwrite else ())
+    todo = [
+        item for item in classes if args.overwrite or not results.finished(item.name, item.digest())
+    ]
     backbone.to(device)
     _warn(warnings)
     stream = ImageStream(
@@ -87,8 +91,13 @@ def run(backbone_name: str, args: Namespace) -> None:
     _warn(warnings)
 
 
-def run_name(backbone: Backbone, config: PaDiMConfig, is_untrained: bool) -> str:
-    """The name of a configuration, as the published numbers have it, such as resnet18_rd100."""
+def run_name(
+    backbone: Backbone, config: PaDiMConfig, is_untrained: bool = False, is_demo: bool = False
+) -> str:
+    """The name of a configuration, as the published numbers have it, such as resnet18_rd100.
+
+    What must not be taken for a result, or get into its tables, says so in its name.
+    """
     parts = [backbone.name]
     has_own_layers = backbone.layers != BACKBONES[backbone.name].taps
     if has_own_layers:
@@ -98,7 +107,7 @@ def run_name(backbone: Backbone, config: PaDiMConfig, is_untrained: bool) -> str
         parts.append(f"{short}{config.embedding_dim}")
     elif not has_own_layers and backbone.name != "efficientnet_b5":
         parts.append("all_channels")  # said where the paper's own configuration is a reduced one
-    return "_".join(parts + ["untrained"] * is_untrained)
+    return "_".join(parts + ["untrained"] * is_untrained + ["demo"] * is_demo)
 
 
 def _run_class(
@@ -158,15 +167,6 @@ def _settings(model: PaDiM, is_untrained: bool) -> dict[str, object]:
     }
 
 
-def _classes_to_do(
-    results: ResultsFolder, classes: Sequence[AnomalyClass], overwrite: bool
-) -> list[AnomalyClass]:
-    if overwrite:
-        results.check_others([item.name for item in classes])
-        return list(classes)
-    return [item for item in classes if not results.finished(item.name, item.digest())]
-
-
 def _check_writable(path: Path) -> None:
     probe = path / ".writable"
     try:
@@ -195,6 +195,6 @@ def _warn(warnings: Sequence[str]) -> None:
 def _print_end(results: ResultsFolder, n_kept: int) -> None:
     print(terminal_table(results.records()))
     if n_kept:
-        print(f"{n_kept} of the classes were there already; --overwrite does them again")
+        print(f"classes that were there already: {n_kept} (--overwrite does them again)")
     print(f"\nTables, curves, figures and models: {results.path}")
     print(f"To look through: {results.path / 'index.html'}")

@@ -100,7 +100,7 @@ def terminal_table(records: Sequence[Mapping]) -> str:
 
 
 def _class_row(record: Mapping) -> Row:
-    return {"class": record["class"], "mean": False} | {
+    return {"class": record["class"], "mean": False, "label": record["class"]} | {
         name: record["metrics"].get(name, record["totals"].get(name)) for name in COLUMNS
     }
 
@@ -114,7 +114,7 @@ def _members(group: str, records: Sequence[Mapping]) -> Iterator[Mapping]:
 def _mean_row(group: str, records: Sequence[Mapping]) -> Row | None:
     if not records:
         return None
-    row: dict = {"class": group, "mean": True}
+    row: dict = {"class": group, "mean": True, "label": _mean_label(group, len(records))}
     for name in METRICS:
         values = [record["metrics"][name] for record in records]
         values = [value for value in values if value is not None]
@@ -130,7 +130,16 @@ def _printed(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _label(row: Row) -> str:
-    return f"mean of {row['class']}" if row["mean"] else _plain(str(row["class"]))
+    return _plain(str(row["label"]))
+
+
+def _mean_label(group: str, n_classes: int) -> str:
+    """Such as ``mean of 10 objects``, or ``mean of 1 of 10 objects`` where some are missing."""
+    if group == "all":
+        return f"mean of {n_classes} class{'es' * (n_classes != 1)}"
+    n_group = len(GROUPS[group])
+    share = f"{n_classes} of " if n_classes < n_group else ""
+    return f"mean of {share}{n_group} {group}"
 
 
 def _cell(name: str, value: float | int | None) -> str:
