@@ -18,7 +18,6 @@ def draw_class_figures(
     record: dict,
     n_figures: int | None,
     stage: Path,
-    pool: ThreadPoolExecutor,
 ) -> None:
     """Draw the figures of a class, the worst ranked images first, and note them in its record."""
     images = record["images"]
@@ -46,8 +45,9 @@ def draw_class_figures(
         figure.save(folder / names[index], compress_level=1)
         image["figure"] = f"figures/{item.name}/{names[index]}"
 
-    for _ in progress(pool.map(draw, chosen), len(chosen), item.name, "figures"):
-        pass
+    with ThreadPoolExecutor() as pool:
+        for _ in progress(pool.map(draw, chosen), len(chosen), item.name, "figures"):
+            pass
 
 
 def _figure_names(samples: Sequence[Sample]) -> list[str]:

@@ -7,7 +7,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -124,14 +123,13 @@ def _run_class(
     model.fit((batch.images for batch in train), n_train)
     test = progress(stream.take(n_test), n_test, item.name, "score")
     scored = score_class(model, test)
-    record = measure_class(item, scored)
-    with results.staged(item.name) as stage, ThreadPoolExecutor() as pool:
-        saved = pool.submit(model.save, stage / "models" / f"{item.name}.pt")
-        draw_class_figures(item, scored, record, n_figures, stage, pool)
-        (stage / "scores" / f"{item.name}.csv").write_text(
-            scores_csv(record), encoding="utf-8", errors="backslashreplace"
-        )
-        saved.result()
+    with results.staged(item.name) as stage:
+        model.save(stage / "models" / f"{item.name}.pt")
+        del model  # as large as all that measuring needs
+        record = measure_class(item, scored)
+        draw_class_figures(item, scored, record, n_figures, stage)
+        scores = stage / "scores" / f"{item.name}.csv"
+        scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
     record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
     return record
 
