@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 .PHONY: run test lint format clean
 
 run: $(VENV)/installed
+	@test -f "main_$(BACKBONE).py" || \
+	  { echo "BACKBONE=$(BACKBONE) is none of resnet, wide_resnet, eff_net" >&2; exit 2; }
 	$(BIN)/python main_$(BACKBONE).py $(if $(DATA),--data_path "$(DATA)") --save_path "$(SAVE)" $(ARGS)
 
 test: $(VENV)/installed-dev
