@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from padim import gaussian
+from padim import blocks, gaussian
 from padim.errors import ModelError
 from padim.gaussian import GaussianFit
 
@@ -63,7 +63,7 @@ def test_distances_are_square_rooted_by_hand() -> None:
 def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch, dim: int) -> None:
     train, test = draw(10, 23, dim), draw(4, 23, dim, seed=1).float()
     whole = fit(train, batch_size=4)(test)
-    monkeypatch.setattr(gaussian, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(blocks, "CPU_BYTES", 4000)
     torch.testing.assert_close(fit(train, batch_size=4)(test), whole)
 
 
@@ -93,3 +93,82 @@ def test_one_image_and_too_few_are_refused() -> None:
     learner = GaussianFit(5).update(torch.zeros(3, 2, 2))
     with pytest.raises(ModelError, match="3 training images came, 5"):
         learner.finish()
+
+
+def refitted(train: np.ndarray) -> np.ndarray:
+    """The squared distance of every image to the Gaussian of all others, refitted each time."""
+    found = [
+        squared_distances(np.delete(train, i, axis=0), train[i : i + 1]) for i in range(len(train))
+    ]
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize(("n_images", "dim"), [(12, 40), (40, 40), (41, 40), (60, 8), (3, 5)])
+def test_leaving_one_out_is_refitting(n_images: int, dim: int) -> None:
+    train = draw(n_images, 4, dim)
+    expected = refitted(train.numpy())
+    exact = GaussianFit(n_images, EPSILON).update(train)
+    exact.finish()
+    np.testing.assert_allclose(exact.left_out.square(), expected, rtol=1e-6)
+    learner = GaussianFit(n_images, EPSILON).update(train.float())
+    learner.finish()
+    np.testing.assert_allclose(learner.left_out.double().square(), expected, rtol=1e-3)
+
+
+def test_of_many_images_every_so_many_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = draw(50, 4, 6)
+    monkeypatch.setattr(gaussian, "KEPT_BYTES", 50 * 4 * 6 * 8 // 3)
+    learner = GaussianFit(50, EPSILON)
+    for batch in train.split(7):
+        learner.update(batch)
+    learner.finish()
+    np.testing.assert_allclose(learner.left_out.square(), refitted(train.numpy())[::3], rtol=1e-6)
+
+
+def test_with_two_images_none_can_be_left_out() -> None:
+    learner = GaussianFit(2).update(draw(2, 3, 5).float())
+    assert torch.isfinite(learner.finish().factor).all()
+    assert learner.left_out is None
+
+
+@pytest.mark.parametrize(("n_images", "dim"), [(30, 40), (60, 20)])
+@pytest.mark.parametrize("shares", [(1, 0, 2), (0, 1, 1), (3, 5, 2)])
+def test_merged_learners_are_one(n_images: int, dim: int, shares: tuple[int, ...]) -> None:
+    # Far from zero and each part around its own mean: sums of products would lose their digits.
+    train = draw(n_images, 6, dim) + 1000
+    counts = [n_images * share // sum(shares) for share in shares]
+    counts[-1] = n_images - sum(counts[:-1])
+    parts = train.split(counts)
+    learners = [GaussianFit(n_images, EPSILON, n_here=len(part)) for part in parts]
+    for learner, part in zip(learners, parts, strict=True):
+        for batch in part.split(4) if len(part) else ():
+            learner.update(batch)
+    merged = learners[0].merge(learners[1]).merge(learners[2])
+    whole = GaussianFit(n_images, EPSILON).update(train)
+    test = draw(5, 6, dim, seed=1) + 1000
+    torch.testing.assert_close(merged.finish()(test), whole.finish()(test), rtol=1e-9, atol=0)
+    torch.testing.assert_close(merged.left_out, whole.left_out, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("dim", [6, 30])
+def test_out_of_memory_means_smaller_blocks(monkeypatch: pytest.MonkeyPatch, dim: int) -> None:
+    train, test = draw(10, 23, dim), draw(4, 23, dim, seed=1).float()
+    whole = fit(train, batch_size=4)
+    sizes = []
+
+    def tight(work, total: int, bytes_each: int, device: torch.device) -> None:
+        def limited(block: slice) -> None:
+            sizes.append(block.stop - block.start)
+            work(block) if sizes[-1] <= 4 else exhausted()
+
+        blocks.in_blocks(limited, total, bytes_each, device)
+
+    def exhausted() -> None:
+        raise torch.OutOfMemoryError("drawn for this test")
+
+    monkeypatch.setattr(gaussian, "in_blocks", tight)
+    torch.testing.assert_close(fit(train, batch_size=4)(test), whole(test))
+    assert sizes[:4] == [23, 11, 5, 2]
+
+    with pytest.raises(ModelError, match="too little memory"):
+        blocks.in_blocks(lambda _block: exhausted(), 5, 1, torch.device("cpu"))
