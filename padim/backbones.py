@@ -111,6 +111,7 @@ class Backbone(nn.Module):
     Attributes:
         layers: names of the taps, in the order the network runs through them.
         channels: channels of each tap.
+        weights: as given, to say where they came from.
 
     Raises:
         ModelError: an unknown layer, or weights that cannot be had or are another network's.
@@ -132,6 +133,7 @@ class Backbone(nn.Module):
                 _draw_weights(network)
         stages = spec.stages(network)
         self.name = name
+        self.weights = str(weights)
         self.layers = _ordered_taps(name, [stage for stage, _ in stages], layers or spec.taps)
         last = [stage for stage, _ in stages].index(self.layers[-1])
         self.stages = nn.ModuleDict(stages[: last + 1])

@@ -87,6 +87,27 @@ class PatchGaussian(nn.Module):
         in_blocks(measure, positions, 4 * batch * (dim + self.factor.shape[1]), given.device)
         return squared.clamp_(min=0).sqrt_().T.to(embeddings.device)
 
+    def placed(self, device: torch.device) -> PatchGaussian:
+        """This, on the device; or left where it is when the device has no room for it."""
+        try:
+            return self.to(device)
+        except torch.OutOfMemoryError:
+            return self.cpu()
+
+
+def pack_triangles(factor: torch.Tensor) -> torch.Tensor:
+    """The lower triangles of dense factors (P, d, d), without the zeros: (P, d (d+1) / 2)."""
+    rows, columns = torch.tril_indices(factor.shape[1], factor.shape[1], device=factor.device)
+    return factor[:, rows, columns]
+
+
+def unpack_triangles(packed: torch.Tensor, dim: int) -> torch.Tensor:
+    """Dense factors (P, d, d) from ``pack_triangles``."""
+    factor = packed.new_zeros(len(packed), dim, dim)
+    rows, columns = torch.tril_indices(dim, dim, device=packed.device)
+    factor[:, rows, columns] = packed
+    return factor
+
 
 class GaussianFit:
     """Learns the Gaussians from batches of embeddings, each seen once.

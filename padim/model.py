@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from padim.anomaly_map import AnomalyMap, image_scores
 from padim.backbones import Backbone, normalise
+from padim.calibration import Calibration
+from padim.config import PaDiMConfig
 from padim.embedding import Reduction, draw_reduction, fit_pca
 from padim.errors import ModelError
-from padim.gaussian import GaussianFit, PatchGaussian
+from padim.gaussian import GaussianFit, PatchGaussian, pack_triangles, unpack_triangles
+from padim.model_file import ModelHeader, read_model_file, write_model_file
 
-FORMAT = "padim-model"
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class PaDiMConfig:
-    """What, beside the backbone, decides how a model scores an image.
-
-    Attributes:
-        reduction: ``random``, ``semi_orthogonal``, ``pca`` or ``none``.
-        embedding_dim: channels kept, d; of no meaning with ``none``.
-        seed: of the channels or the projection drawn.
-        resize: side in pixels an image is resized to before the crop.
-        crop: side in pixels of the image the model sees and of the map it gives.
-        epsilon: added to the diagonal of every covariance.
-        sigma: smoothing of the map in pixels.
-    """
-
-    reduction: str = "random"
-    embedding_dim: int | None = 100
-    seed: int = 0
-    resize: int = 256
-    crop: int = 224
-    epsilon: float = 0.01
-    sigma: float = 4.0
+BATCH = 16  # leave-one-out maps made at a time
 
 
 class PaDiM:
@@ -51,6 +30,8 @@ class PaDiM:
     Attributes:
         reduction: the channels kept; with ``pca`` None until ``fit``.
         gaussian: the Gaussians learned; None until ``fit``.
+        calibration: what unseen normal images score; None until ``fit``, and where two images are
+            too few to leave one out.
 
     Raises:
         ModelError: more channels asked for than the taps have.
@@ -61,6 +42,7 @@ class PaDiM:
         self.config = config
         self.device = next(backbone.parameters()).device
         self.gaussian: PatchGaussian | None = None
+        self.calibration: Calibration | None = None
         self.reduction = draw_reduction(
             config.reduction, backbone.channels, config.embedding_dim, config.seed
         )
@@ -88,6 +70,8 @@ class PaDiM:
             learner.update(embeddings.flatten(1, 2))
         self.gaussian = learner.finish()
         self._set_grid(embeddings.shape[1:3])
+        if learner.left_out is not None:
+            self.calibration = self._calibrate(learner.left_out)
         return self
 
     @torch.inference_mode()
@@ -106,37 +90,35 @@ class PaDiM:
         maps = self.anomaly_map(distances.unflatten(1, self.grid))
         return maps, image_scores(maps)
 
-    def score_batches(
-        self, batches: Iterable[torch.Tensor]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """``score`` for each batch."""
-        return map(self.score, batches)
-
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, is_half: bool = False) -> None:
         """Write all that scoring needs, but for the backbone's weights, of which a checksum.
 
-        Tensors and plain values only; written beside ``path`` first, then put in its place.
+        Args:
+            path: the file; it is written beside it first, then put in its place.
+            is_half: whether the factors are stored as float16, in half the space.
         """
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "backbone": self.backbone.name,
-            "layers": list(self.backbone.layers),
-            "weights_checksum": self.backbone.checksum(),
-            "config": asdict(self.config),
-            "grid": list(self.grid),
-            "is_low_rank": self.gaussian.is_low_rank,
+        factor = self.gaussian.factor
+        if not self.gaussian.is_low_rank:
+            factor = pack_triangles(factor)
+        tensors = {
             "ids": self.reduction.ids,
             "projection": self.reduction.projection,
             "mean": self.gaussian.mean,
-            "factor": self.gaussian.factor,
+            "factor": factor.half() if is_half else factor,
+            "image_scores": self.calibration and self.calibration.image_scores,
+            "pixel_levels": self.calibration and self.calibration.pixel_levels,
         }
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            torch.save(content, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        header = ModelHeader(
+            backbone=self.backbone.name,
+            layers=list(self.backbone.layers),
+            channels=list(self.backbone.channels),
+            weights=self.backbone.weights,
+            weights_checksum=self.backbone.checksum(),
+            config=asdict(self.config),
+            grid=list(self.grid),
+            is_low_rank=self.gaussian.is_low_rank,
+        )
+        write_model_file(path, header, tensors)
 
     @classmethod
     def load(cls, path: Path, backbone: Backbone) -> PaDiM:
@@ -149,47 +131,40 @@ class PaDiM:
         Raises:
             ModelError: the file is no such model, or the backbone is another.
         """
-        content = read_model_file(path)
+        header, tensors = read_model_file(path)
         found = (backbone.name, list(backbone.layers), backbone.checksum())
-        fitted = (content["backbone"], content["layers"], content["weights_checksum"])
+        fitted = (header.backbone, header.layers, header.weights_checksum)
         if found != fitted:
             raise ModelError(
                 f"model {path} was fitted with {fitted[0]} {'+'.join(fitted[1])}, weights "
                 f"{fitted[2]}; this is {found[0]} {'+'.join(found[1])}, weights {found[2]}"
             )
-        model = cls(backbone, PaDiMConfig(**content["config"]))
-        model.reduction = Reduction(backbone.channels, content["ids"], content["projection"])
+        model = cls(backbone, PaDiMConfig(**header.config))
+        model.reduction = Reduction(backbone.channels, tensors["ids"], tensors["projection"])
         model.reduction.to(model.device)
+        factor = tensors["factor"].float()
+        if not header.is_low_rank:
+            factor = unpack_triangles(factor, model.reduction.dim)
         model.gaussian = PatchGaussian(
-            content["mean"], content["factor"], content["is_low_rank"], model.config.epsilon
-        ).to(model.device)
-        model._set_grid(content["grid"])
+            tensors["mean"], factor, header.is_low_rank, model.config.epsilon
+        ).placed(model.device)
+        model._set_grid(header.grid)
+        if tensors["image_scores"] is not None:
+            model.calibration = Calibration(tensors["image_scores"], tensors["pixel_levels"])
+            model.calibration.to(model.device)
         return model
 
     def _taps(self, images: torch.Tensor) -> list[torch.Tensor]:
         return self.backbone(normalise(images.to(self.device, non_blocking=True)))
 
+    def _calibrate(self, left_out: torch.Tensor) -> Calibration:
+        """Of the distances (n, P) of training images, each left out of its Gaussians."""
+        batches = left_out.to(self.device).unflatten(1, self.grid).split(BATCH)
+        return Calibration.of_maps(
+            map(self.anomaly_map, batches), len(left_out) * self.config.crop**2
+        )
+
     def _set_grid(self, grid: Iterable[int]) -> None:
         self.grid = tuple(grid)
         self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
         self.anomaly_map.to(self.device)
-
-
-def read_model_file(path: Path) -> dict:
-    """The content of a model file, tensors and plain values.
-
-    Raises:
-        ModelError: the file is missing, damaged, no model, or of another version.
-    """
-    if not path.is_file():
-        raise ModelError(f"model file {path} does not exist")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen kinds on a file that is something else
-        raise ModelError(f"model file {path} is damaged, or not a model of this program") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(f"file {path} is not a model of this program")
-    if content.get("version") != VERSION:
-        found = content.get("version")
-        raise ModelError(f"model file {path} is of version {found}, this program reads {VERSION}")
-    return content

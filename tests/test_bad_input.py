@@ -14,7 +14,7 @@ from conftest import draw_class, draw_image
 from PIL import Image
 
 from padim.backbones import Backbone
-from padim.model import PaDiMConfig
+from padim.config import PaDiMConfig
 from utils.cli import main
 from utils.run import run_name
 

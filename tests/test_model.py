@@ -10,8 +10,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from padim.backbones import Backbone, normalise
+from padim.config import PaDiMConfig
 from padim.errors import ModelError
-from padim.model import PaDiM, PaDiMConfig
+from padim.model import PaDiM
 
 CROP = 64
 

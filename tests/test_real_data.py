@@ -15,7 +15,8 @@ from datasets.images import Preprocessing
 from datasets.mvtec import read_class
 from datasets.stream import ImageStream
 from padim.backbones import Backbone
-from padim.model import PaDiM, PaDiMConfig
+from padim.config import PaDiMConfig
+from padim.model import PaDiM
 from utils.metrics import rank, rank_pixels
 
 DATA, WEIGHTS = os.environ.get("MVTEC_PATH"), os.environ.get("RESNET18_WEIGHTS")

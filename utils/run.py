@@ -15,8 +15,9 @@ from datasets.images import Preprocessing
 from datasets.mvtec import AnomalyClass, choose_classes, find_classes, read_class
 from datasets.stream import ImageStream
 from padim.backbones import BACKBONES, Backbone
+from padim.config import PaDiMConfig
 from padim.errors import ModelError
-from padim.model import PaDiM, PaDiMConfig
+from padim.model import PaDiM
 from utils.environment import choose_device, describe
 from utils.errors import OptionError
 from utils.evaluation import measure_class, score_class

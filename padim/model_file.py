@@ -1,0 +1,192 @@
+"""The file of a fitted model: a header of plain values, and tensors; never code.
+
+What is read is not trusted: every value is checked before it is used, and a checksum tells a file
+whose bytes have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from padim.backbones import BACKBONES
+from padim.config import PaDiMConfig
+from padim.errors import ModelError
+
+FORMAT = "padim-model"
+VERSION = 2
+
+Tensors = Mapping[str, torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """All of a model that is not a tensor.
+
+    Attributes:
+        backbone: a key of ``BACKBONES``.
+        layers: the taps.
+        channels: of each tap.
+        weights: where the backbone's came from: ``imagenet``, ``random`` or a file.
+        weights_checksum: of the backbone's weights.
+        config: the values of a ``PaDiMConfig``.
+        grid: [H, W].
+        is_low_rank: the form of the Gaussians' factors.
+        torch: version that wrote the file.
+    """
+
+    backbone: str
+    layers: list[str]
+    channels: list[int]
+    weights: str
+    weights_checksum: str
+    config: dict[str, Any]
+    grid: list[int]
+    is_low_rank: bool
+    torch: str = str(torch.__version__)
+
+
+def write_model_file(path: Path, header: ModelHeader, tensors: Tensors) -> None:
+    """Write a model, whole or not at all.
+
+    Args:
+        path: the file.
+        header: as above.
+        tensors: ``ids`` (d,) or ``projection`` (C, d); ``mean`` (P, d); ``factor`` (P, N, d), or
+            (P, d (d+1) / 2) in the dense form, float32 or float16; ``image_scores`` (n,) and
+            ``pixel_levels`` (601,), None where there is no calibration.
+    """
+    stored = {
+        name: None if tensor is None else tensor.detach().cpu().contiguous()
+        for name, tensor in tensors.items()
+    }
+    content = {"format": FORMAT, "version": VERSION, "header": asdict(header), "tensors": stored}
+    content["checksum"] = _checksum(asdict(header), stored)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor | None]]:
+    """Read a model.
+
+    Raises:
+        ModelError: the file is missing, damaged, no model, or of another version.
+    """
+    if not path.is_file():
+        raise ModelError(f"model file {path} does not exist; expected one written by a run")
+    damaged = f"model file {path} is damaged, or not a model of this program"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:  # it raises a dozen kinds on a file that is something else
+        raise ModelError(damaged) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelError(f"file {path} is not a model of this program")
+    if content.get("version") != VERSION:
+        found = content.get("version")
+        raise ModelError(
+            f"model file {path} is of version {found}, this program reads {VERSION}: fit it again"
+        )
+    try:
+        header, tensors = content["header"], content["tensors"]
+        _check_tensors(tensors, path.stat().st_size)
+        if content["checksum"] != _checksum(header, tensors):
+            raise ValueError("checksum")
+        checked = ModelHeader(**header)
+        _check_header(checked)
+        _check_shapes(checked, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{damaged} ({error})") from error
+    return checked, tensors
+
+
+def _checksum(header: Mapping, tensors: Tensors) -> str:
+    summary = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        summary.update(f"{name}:{None if tensor is None else list(tensor.shape)}".encode())
+        if tensor is not None:
+            summary.update(tensor.view(torch.uint8).numpy() if tensor.dim() else b"")
+    return summary.hexdigest()
+
+
+_DTYPES = {
+    "ids": (torch.int64,),
+    "projection": (torch.float32,),
+    "mean": (torch.float32,),
+    "factor": (torch.float32, torch.float16),
+    "image_scores": (torch.float32,),
+    "pixel_levels": (torch.float32,),
+}
+
+
+def _check_tensors(tensors: object, n_bytes: int) -> None:
+    """Before their bytes are touched: a tensor can claim more elements than the file has."""
+    _expect(isinstance(tensors, dict) and set(tensors) == set(_DTYPES), "tensors")
+    for name, dtypes in _DTYPES.items():
+        tensor = tensors[name]
+        if tensor is None:
+            continue
+        _expect(torch.is_tensor(tensor) and tensor.layout == torch.strided, name)
+        _expect(tensor.dtype in dtypes and tensor.is_contiguous() and tensor.dim() > 0, name)
+        _expect(0 < tensor.numel() * tensor.element_size() <= n_bytes, name)
+
+
+def _check_header(header: ModelHeader) -> None:
+    _expect(header.backbone in BACKBONES, "backbone")
+    for name in ("layers", "channels", "grid"):
+        kind = str if name == "layers" else int
+        value = getattr(header, name)
+        _expect(isinstance(value, list) and all(type(item) is kind for item in value), name)
+    _expect(len(header.grid) == 2 and min(header.grid) > 0, "grid")
+    _expect(all(isinstance(getattr(header, key), str) for key in ("weights", "torch")), "weights")
+    _expect(type(header.is_low_rank) is bool, "form")
+    _expect(
+        isinstance(header.config, dict)
+        and set(header.config) == {field.name for field in fields(PaDiMConfig)},
+        "config",
+    )
+    numbers = [header.config[name] for name in ("resize", "crop", "epsilon", "sigma", "seed")]
+    _expect(all(type(number) in (int, float) for number in numbers), "config")
+    resize, crop, epsilon, sigma, seed = numbers
+    _expect(all(type(number) is int for number in (resize, crop, seed)), "config")
+    _expect(0 < crop <= resize <= 2**15, "crop")
+    _expect(0 < epsilon < math.inf and 0 <= sigma <= crop, "epsilon")
+
+
+def _check_shapes(header: ModelHeader, tensors: Tensors) -> None:
+    mean, factor = tensors["mean"], tensors["factor"]
+    _expect(mean is not None and factor is not None, "mean")
+    positions, dim = math.prod(header.grid), mean.shape[-1]
+    _expect(mean.shape == (positions, dim), "mean")
+    if header.is_low_rank:
+        _expect(factor.dim() == 3 and factor.shape[::2] == (positions, dim), "factor")
+    else:
+        _expect(factor.shape == (positions, dim * (dim + 1) // 2), "factor")
+    ids, projection = tensors["ids"], tensors["projection"]
+    _expect((ids is None) != (projection is None), "ids")
+    if ids is not None:
+        _expect(ids.shape == (dim,) and bool((ids.diff() > 0).all()), "ids")
+        _expect(int(ids[0]) >= 0 and int(ids[-1]) < sum(header.channels), "ids")
+    else:
+        _expect(projection.shape == (sum(header.channels), dim), "projection")
+    scores, levels = tensors["image_scores"], tensors["pixel_levels"]
+    _expect((scores is None) == (levels is None), "calibration")
+    if scores is not None:
+        _expect(scores.dim() == 1 and levels.shape == (601,), "calibration")
+    for tensor in (mean, factor, projection, scores, levels):
+        _expect(tensor is None or bool(tensor.isfinite().all()), "a value")
+
+
+def _expect(is_right: bool, name: str) -> None:
+    if not is_right:
+        raise ValueError(f"its {name} is not as expected")
