@@ -37,7 +37,7 @@ import math
 import torch
 from torch import nn
 
-from padim.blocks import in_blocks
+from padim.blocks import block_bytes, in_blocks
 from padim.errors import ModelError
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
@@ -112,8 +112,8 @@ def unpack_triangles(packed: torch.Tensor, dim: int) -> torch.Tensor:
 class GaussianFit:
     """Learns the Gaussians from batches of embeddings, each seen once.
 
-    Where the images are more than the channels, sums are kept and memory does not grow with N;
-    otherwise the N embeddings themselves, which are then the smaller.
+    While all embeddings fit into ``KEPT_BYTES`` or are no more than the channels, they are kept.
+    Of more images sums are kept, so that memory does not grow with N.
 
     Args:
         n_images: N, known beforehand.
@@ -139,31 +139,18 @@ class GaussianFit:
         self._n_here = n_images if n_here is None else n_here
         self._stride = 1  # every so many images the embeddings are kept
         self._n_kept = 0
-        self._shift: torch.Tensor | None = None  # (P, d): a first mean, so that sums stay exact
-        self._sum: torch.Tensor | None = None  # (P, d), of the shifted embeddings
-        self._rows: torch.Tensor | None = None  # (P, n, d), shifted embeddings
-        self._scatter: torch.Tensor | None = None  # (P, d, d), their x x'; only where N > d
+        self._parts: list[_Part] = []
 
     def update(self, embeddings: torch.Tensor) -> GaussianFit:
         """Take in a batch of embeddings (B, P, d)."""
-        if self._rows is None:
+        if not self._parts:
             self._prepare(embeddings.mean(dim=0))
-        given = embeddings.to(self._rows.device)
-        batch, positions, dim = given.shape
         first = -self.count % self._stride  # in the batch, the first whose embedding is kept
-        kept = slice(self._n_kept, self._n_kept + len(range(first, batch, self._stride)))
-
-        def add(block: slice) -> None:
-            shifted = (given[:, block] - self._shift[block]).transpose(0, 1)  # (p, B, d)
-            total = shifted.sum(dim=1)
-            if self._scatter is not None:
-                self._scatter[block].baddbmm_(shifted.transpose(1, 2), shifted)
-            self._rows[block, kept] = shifted[:, first :: self._stride]
-            self._sum[block] += total
-
-        in_blocks(add, positions, 8 * batch * dim, given.device)
-        self.count += batch
-        self._n_kept = kept.stop
+        kept = range(first, len(embeddings), self._stride)
+        for part in self._parts:
+            part.update(embeddings[:, part.block], kept, self._n_kept)
+        self.count += len(embeddings)
+        self._n_kept += len(kept)
         return self
 
     def merge(self, other: GaussianFit) -> GaussianFit:
@@ -174,22 +161,10 @@ class GaussianFit:
         """
         if other.count == 0:
             return self
-        if self._rows is None:
-            self._prepare(other._shift)
-        apart = other._shift.to(self._shift) - self._shift
-        their_sum = other._sum.to(self._sum)
-        if self._scatter is not None:
-
-            def add(block: slice) -> None:
-                cross = their_sum[block, :, None] * apart[block, None, :]
-                cross = cross + cross.transpose(1, 2)
-                cross.baddbmm_(apart[block, :, None], apart[block, None, :], alpha=other.count)
-                self._scatter[block] += cross.add_(other._scatter[block].to(cross))
-
-            in_blocks(add, len(apart), 16 * apart.shape[1] ** 2, apart.device)
-        theirs = other._rows[:, : other._n_kept].to(self._rows) + apart[:, None, :]
-        self._rows = torch.cat((self._rows[:, : self._n_kept], theirs), dim=1)
-        self._sum += their_sum + other.count * apart
+        if not self._parts:
+            self._prepare(torch.cat([part.shift for part in other._parts]))
+        for part, theirs in zip(self._parts, other._parts, strict=True):
+            part.merge(theirs, other.count, self._n_kept, other._n_kept)
         self.count += other.count
         self._n_kept += other._n_kept
         return self
@@ -203,99 +178,180 @@ class GaussianFit:
         """
         if self.count != self.n_images:
             raise ModelError(f"{self.count} training images came, {self.n_images} were announced")
-        mean = self._sum.div_(self.count)
-        positions, rows, dim = self._rows.shape
-        left_out = self._rows.new_empty(positions, rows)
-        is_low_rank = self._scatter is None
-        factorise = self._low_rank if is_low_rank else self._dense
-        size = 4 * rows * rows if is_low_rank else 4 * dim * dim
-
-        def finish(block: slice) -> None:
-            left_out[block] = factorise(block, mean[block])
-
-        in_blocks(finish, positions, 4 * (size + 3 * rows * dim), mean.device)
-        factor = self._rows if is_low_rank else self._scatter
-        self._rows = self._scatter = None
+        first = self._parts[0].rows
+        dim, is_low_rank = first.shape[2], self._is_low_rank(first.shape[2])
+        positions = self._parts[-1].block.stop
+        mean = first.new_empty(positions, dim)
+        factor = first.new_empty(positions, self.n_images if is_low_rank else dim, dim)
+        left_out = first.new_empty(positions, self._n_kept)
+        for index, part in enumerate(self._parts):
+            block = part.block
+            part.finish(self.n_images, self.epsilon, mean[block], factor[block], left_out[block])
+            self._parts[index] = None  # its memory is free before the next part of ``factor``
         if self.n_images > 2:
             self.left_out = left_out.T
-        return PatchGaussian(mean.add_(self._shift), factor, is_low_rank, self.epsilon)
+        return PatchGaussian(mean, factor, is_low_rank, self.epsilon)
+
+    def _is_low_rank(self, dim: int) -> bool:
+        return self.n_images <= dim
 
     def _prepare(self, shift: torch.Tensor) -> None:
-        """Make room for all that will be learned, on the device or, where it is full, beside it."""
-        positions, dim = shift.shape
-        is_low_rank = self.n_images <= dim
-        if not is_low_rank:
-            whole = self.n_images * shift.numel() * shift.element_size()
-            self._stride = -(-whole // KEPT_BYTES)
-        n_kept = -(-self._n_here // self._stride)
-        try:
-            self._rows = shift.new_zeros(positions, n_kept, dim)
-            self._scatter = None if is_low_rank else shift.new_zeros(positions, dim, dim)
-        except torch.OutOfMemoryError:
-            self._rows = None
-            self._prepare(shift.cpu())
-            return
-        self._shift = shift
-        self._sum = torch.zeros_like(shift)
+        """Make room for all that will be learned, on the device or, where it is full, beside it.
 
-    def _dense(self, block: slice, mean: torch.Tensor) -> torch.Tensor:
-        """Turn a block's x x' into factors; returns its leave-one-out distances (p, n)."""
-        scatter = self._scatter[block]
-        degrees = self.count - 1
-        covariance = torch.baddbmm(
-            scatter,
-            mean[:, :, None],
-            mean[:, None, :],
-            beta=1 / degrees,
-            alpha=-self.count / degrees,
-        )
-        identity = torch.eye(scatter.shape[1], dtype=scatter.dtype, device=scatter.device)
-        rows = (self._rows[block] - mean[:, None, :]).div_(math.sqrt(degrees))
-        lower = _cholesky(covariance + self._epsilon_without_one * identity)
-        whitened = torch.linalg.solve_triangular(lower, rows.transpose(1, 2).to(lower), upper=False)
-        leverage = whitened.square_().sum(dim=1)
-        left_out = self._left_out(leverage, degrees / self.count - leverage)
-        lower = _cholesky(covariance + self.epsilon * identity)
-        scatter.copy_(torch.linalg.solve_triangular(lower, identity.to(lower), upper=False))
-        return left_out
-
-    def _low_rank(self, block: slice, mean: torch.Tensor) -> torch.Tensor:
-        """Turn a block's embeddings into factors; returns its leave-one-out distances (p, N)."""
-        rows = (self._rows[block] - mean[:, None, :]).div_(math.sqrt(self.count - 1))
-        gram = torch.bmm(rows, rows.transpose(1, 2))
-        remainder = self._remainder(gram)
-        left_out = self._left_out((self.count - 1) / self.count - remainder, remainder)
-        gram.diagonal(dim1=1, dim2=2).add_(self.epsilon)
-        lower = _cholesky(gram)
-        self._rows[block] = torch.linalg.solve_triangular(lower, rows.to(lower), upper=False)
-        return left_out
-
-    def _remainder(self, gram: torch.Tensor) -> torch.Tensor:
-        """r_i of every row, (p, N), from their products (p, N, N).
-
-        Centred rows add up to nothing, so Y Y' has an eigenvalue 0 whose share in the diagonal is
-        the 1/N to be taken off. Raised to the size of the others, it has next to none.
+        Args:
+            shift: (P, d), near the mean, so that sums about it stay exact.
         """
-        epsilon = self._epsilon_without_one
-        raised = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
-        gram = gram + (raised / self.count)[:, None, None]
-        gram.diagonal(dim1=1, dim2=2).add_(epsilon)
-        lower = _cholesky(gram)
-        identity = torch.eye(self.count, dtype=lower.dtype, device=lower.device)
-        inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
-        diagonal = inverse.square_().sum(dim=1)
-        share = 1 / (self.count * (raised.to(diagonal) + epsilon))
-        return (epsilon * (diagonal - share[:, None])).to(gram)
+        positions, dim = shift.shape
+        n_bytes = self.n_images * dim * shift.element_size()
+        if not self._is_low_rank(dim):
+            self._stride = max(1, -(-positions * n_bytes // KEPT_BYTES))
+        n_kept = -(-self._n_here // self._stride)
+        size = max(1, block_bytes(shift.device) // n_bytes)
+        blocks = [slice(i, min(i + size, positions)) for i in range(0, positions, size)]
+        try:
+            self._parts = [_Part(b, shift[b], n_kept, self._stride > 1) for b in blocks]
+        except torch.OutOfMemoryError:
+            shift = shift.cpu()
+            self._parts = [_Part(b, shift[b], n_kept, self._stride > 1) for b in blocks]
 
-    @property
-    def _epsilon_without_one(self) -> float:
-        """The epsilon of N rows that becomes epsilon when one of them is taken out."""
-        return self.epsilon * (self.count - 2) / (self.count - 1)
 
-    def _left_out(self, leverage: torch.Tensor, remainder: torch.Tensor) -> torch.Tensor:
-        n = self.count
-        ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
-        return (n * (n - 2) / (n - 1) * ratio).sqrt_().to(self._sum)
+class _Part:
+    """What is learned at some of the positions.
+
+    Args:
+        block: the positions, p of them.
+        shift: (p, d), taken off every embedding.
+        n_kept: how many embeddings will be kept.
+        has_scatter: whether those are not all, so that sums of x x' are needed.
+    """
+
+    def __init__(self, block: slice, shift: torch.Tensor, n_kept: int, has_scatter: bool) -> None:
+        positions, dim = shift.shape
+        self.block = block
+        self.shift = shift
+        self.sum = torch.zeros_like(shift)  # of the shifted embeddings
+        self.rows = shift.new_empty(positions, n_kept, dim)  # the shifted embeddings kept
+        self.scatter = shift.new_zeros(positions, dim, dim) if has_scatter else None
+
+    def update(self, embeddings: torch.Tensor, kept: range, at: int) -> None:
+        """Take in embeddings (B, p, d), and keep some of them as rows ``at`` and following."""
+        given = embeddings.to(self.rows.device).transpose(0, 1)
+        chosen = slice(kept.start, None, kept.step)
+
+        def add(block: slice) -> None:
+            shifted = given[block] - self.shift[block, None]
+            total = shifted.sum(dim=1)
+            if self.scatter is not None:
+                self.scatter[block].baddbmm_(shifted.transpose(1, 2), shifted)
+            self.rows[block, at : at + len(kept)] = shifted[:, chosen]
+            self.sum[block] += total
+
+        in_blocks(add, len(given), 2 * given[0].nbytes, given.device)
+
+    def merge(self, other: _Part, count: int, at: int, n_rows: int) -> None:
+        """Take in what another part has of ``count`` images, ``n_rows`` of them kept."""
+        apart = other.shift.to(self.shift) - self.shift
+        their_sum = other.sum.to(self.sum)
+        if self.scatter is not None:
+            cross = their_sum[:, :, None] * apart[:, None, :]
+            cross = cross + cross.transpose(1, 2) + other.scatter.to(cross)
+            self.scatter += cross.baddbmm_(apart[:, :, None], apart[:, None, :], alpha=count)
+        theirs = other.rows[:, :n_rows].to(self.rows) + apart[:, None]
+        self.rows = torch.cat((self.rows[:, :at], theirs), dim=1)
+        self.sum += their_sum + count * apart
+
+    def finish(
+        self,
+        n_images: int,
+        epsilon: float,
+        mean: torch.Tensor,
+        factor: torch.Tensor,
+        left_out: torch.Tensor,
+    ) -> None:
+        """Write mean (p, d), factors (p, N or d, d) and leave-one-out distances (p, n)."""
+        shifted_mean = self.sum / n_images
+        mean.copy_(shifted_mean + self.shift)
+        is_low_rank = n_images <= mean.shape[1]
+
+        def factorise(block: slice) -> None:
+            rows = (self.rows[block] - shifted_mean[block, None]).div_(math.sqrt(n_images - 1))
+            if is_low_rank:
+                found = _low_rank(rows, n_images, epsilon)
+            else:
+                scatter = None if self.scatter is None else self.scatter[block]
+                covariance = _covariance(rows, scatter, shifted_mean[block], n_images)
+                found = _dense(rows, covariance, n_images, epsilon)
+            factor[block], left_out[block] = found
+
+        side = n_images if is_low_rank else mean.shape[1]
+        n_bytes = 3 * self.rows[0].nbytes + 5 * side * side * self.rows.element_size()
+        in_blocks(factorise, len(mean), n_bytes, mean.device)
+
+
+def _covariance(
+    rows: torch.Tensor, scatter: torch.Tensor | None, mean: torch.Tensor, n_images: int
+) -> torch.Tensor:
+    """(p, d, d), without epsilon: of all rows or, where they are not all, of the sums of x x'."""
+    if scatter is None:
+        return torch.bmm(rows.transpose(1, 2), rows)
+    outer = torch.bmm(mean[:, :, None], mean[:, None, :])
+    return (scatter - n_images * outer).div_(n_images - 1)
+
+
+def _dense(
+    rows: torch.Tensor, covariance: torch.Tensor, n_images: int, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors (p, d, d) and leave-one-out distances (p, n) of rows y (p, n, d)."""
+    identity = torch.eye(rows.shape[2], dtype=rows.dtype, device=rows.device)
+    lower = _cholesky(covariance + _epsilon_without_one(epsilon, n_images) * identity)
+    whitened = torch.linalg.solve_triangular(lower, rows.transpose(1, 2).to(lower), upper=False)
+    leverage = whitened.square_().sum(dim=1)
+    left_out = _left_out(leverage, (n_images - 1) / n_images - leverage, n_images)
+    lower = _cholesky(covariance + epsilon * identity)
+    return torch.linalg.solve_triangular(lower, identity.to(lower), upper=False), left_out
+
+
+def _low_rank(
+    rows: torch.Tensor, n_images: int, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors (p, N, d) and leave-one-out distances (p, N) of rows y (p, N, d)."""
+    gram = torch.bmm(rows, rows.transpose(1, 2))
+    remainder = _remainder(gram, n_images, epsilon)
+    left_out = _left_out((n_images - 1) / n_images - remainder, remainder, n_images)
+    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
+    lower = _cholesky(gram)
+    return torch.linalg.solve_triangular(lower, rows.to(lower), upper=False), left_out
+
+
+def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
+    """r_i of every row, (p, N), from their products Y Y' (p, N, N).
+
+    Centred rows add up to nothing, so Y Y' has an eigenvalue 0 whose share in the diagonal of the
+    inverse is the 1/N to be taken off. Raised to the size of the others, it has next to none.
+    """
+    epsilon = _epsilon_without_one(epsilon, n_images)
+    raised = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
+    gram = gram + (raised / n_images)[:, None, None]
+    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
+    lower = _cholesky(gram)
+    identity = torch.eye(n_images, dtype=lower.dtype, device=lower.device)
+    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
+    diagonal = inverse.square_().sum(dim=1)
+    share = 1 / (n_images * (raised.to(diagonal) + epsilon))
+    return (epsilon * (diagonal - share[:, None])).to(gram)
+
+
+def _left_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> torch.Tensor:
+    """m_i from h_i and r_i."""
+    ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
+    return (n * (n - 2) / (n - 1) * ratio).sqrt_()
+
+
+def _epsilon_without_one(epsilon: float, n_images: int) -> float:
+    """The epsilon of N rows that becomes ``epsilon`` when one of them is taken out."""
+    if n_images == 2:
+        return epsilon  # none can be taken out; this only keeps the covariance invertible
+    return epsilon * (n_images - 2) / (n_images - 1)
 
 
 def _cholesky(matrices: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from padim.anomaly_map import AnomalyMap, image_scores
 from padim.backbones import Backbone, normalise
+from padim.blocks import in_blocks
 from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.embedding import Reduction, draw_reduction, fit_pca
@@ -18,6 +19,7 @@ from padim.gaussian import GaussianFit, PatchGaussian, pack_triangles, unpack_tr
 from padim.model_file import ModelHeader, read_model_file, write_model_file
 
 BATCH = 16  # leave-one-out maps made at a time
+BYTES_PER_PIXEL = 160  # of an image, that its feature maps take on their way through a network
 
 
 class PaDiM:
@@ -155,7 +157,16 @@ class PaDiM:
         return model
 
     def _taps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return self.backbone(normalise(images.to(self.device, non_blocking=True)))
+        """The taps of a batch, which goes through the network in parts where it is too large."""
+        images = images.to(self.device, non_blocking=True)
+        parts: list[list[torch.Tensor]] = []
+        in_blocks(
+            lambda block: parts.append(self.backbone(normalise(images[block]))),
+            len(images),
+            BYTES_PER_PIXEL * images[0, 0].numel(),
+            self.device,
+        )
+        return parts[0] if len(parts) == 1 else [torch.cat(tap) for tap in zip(*parts, strict=True)]
 
     def _calibrate(self, left_out: torch.Tensor) -> Calibration:
         """Of the distances (n, P) of training images, each left out of its Gaussians."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import label
 from sklearn.metrics import (
     average_precision_score,
@@ -12,7 +13,16 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from utils.metrics import PRO_LIMIT, misranked, rank, rank_pixels, region_weights
+from utils import metrics
+from utils.metrics import PRO_LIMIT, misranked, region_weights
+
+
+def rank(scores: np.ndarray, labels: np.ndarray) -> metrics.Ranking | None:
+    return metrics.rank(torch.from_numpy(scores), torch.from_numpy(labels.astype(bool)))
+
+
+def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> tuple:
+    return metrics.rank_pixels(torch.from_numpy(maps), torch.from_numpy(masks.astype(bool)))
 
 
 def draw(n_images: int = 6, side: int = 20, levels: int | None = None, seed: int = 0) -> tuple:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
-from test_metrics import slow_pro
+from test_metrics import rank, rank_pixels, slow_pro
 
 from datasets.images import Preprocessing
 from datasets.mvtec import read_class
@@ -17,7 +17,6 @@ from datasets.stream import ImageStream
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
-from utils.metrics import rank, rank_pixels
 
 DATA, WEIGHTS = os.environ.get("MVTEC_PATH"), os.environ.get("RESNET18_WEIGHTS")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from datasets.mvtec import OBJECTS, TEXTURES, AnomalyClass
 from datasets.stream import Batch
@@ -20,13 +21,13 @@ class ClassScores:
     Attributes:
         images: uint8 (n, crop, crop, 3).
         masks: bool (n, crop, crop).
-        maps: float32 (n, crop, crop).
+        maps: float32 (n, crop, crop), where the model gave them.
         scores: float32 (n,).
     """
 
     images: np.ndarray
     masks: np.ndarray
-    maps: np.ndarray
+    maps: torch.Tensor
     scores: np.ndarray
 
 
@@ -37,16 +38,23 @@ def score_class(model: PaDiM, batches: Iterable[Batch]) -> ClassScores:
         batch_maps, batch_scores = model.score(batch.images)
         images.append(batch.images.permute(0, 2, 3, 1).numpy())
         masks.append(batch.masks.numpy())
-        maps.append(batch_maps.cpu().numpy())
-        scores.append(batch_scores.cpu().numpy())
-    return ClassScores(*map(np.concatenate, (images, masks, maps, scores)))
+        maps.append(batch_maps)  # nothing waits for the device here
+        scores.append(batch_scores)
+    return ClassScores(
+        np.concatenate(images),
+        np.concatenate(masks),
+        torch.cat(maps),
+        torch.cat(scores).cpu().numpy(),
+    )
 
 
 def measure_class(item: AnomalyClass, scored: ClassScores) -> dict:
     """The record of a class: metrics, curves, and every test image with its score."""
     labels = np.array([sample.is_defective for sample in item.test])
-    ranking = rank(scored.scores, labels)
-    pixels, overlap = rank_pixels(scored.maps, scored.masks) if item.has_masks else (None, None)
+    ranking = rank(torch.from_numpy(scored.scores), torch.from_numpy(labels))
+    pixels, overlap = None, None
+    if item.has_masks:
+        pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
     wrong = misranked(scored.scores, labels)
     threshold, threshold_name = _threshold(ranking, pixels)
     known = TEXTURES + OBJECTS

@@ -26,10 +26,11 @@ def draw_class_figures(
         return
     folder = stage / "figures" / item.name
     folder.mkdir()
+    maps = scored.maps.cpu().numpy()
     maker = FigureMaker(
-        scored.maps.shape[-1],
-        float(scored.maps.min()),
-        float(scored.maps.max()),
+        maps.shape[-1],
+        float(maps.min()),
+        float(maps.max()),
         record["threshold"]["value"],
         record["threshold"]["name"],
     )
@@ -40,7 +41,7 @@ def draw_class_figures(
         title = f"{item.name} / {sample.defect} / {sample.path.name}: score {image['score']:.2f}"
         has_mask = sample.mask is not None or not sample.is_defective
         mask = scored.masks[index] if has_mask else None
-        figure = maker.draw(title, scored.images[index], scored.maps[index], mask)
+        figure = maker.draw(title, scored.images[index], maps[index], mask)
         # Photographs hardly pack: level 1 takes half the time of 6 for a tenth more bytes.
         figure.save(folder / names[index], compress_level=1)
         image["figure"] = f"figures/{item.name}/{names[index]}"

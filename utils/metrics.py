@@ -3,6 +3,8 @@
 Scores are ordered once, highest first. Cumulative sums of false positives, true positives and, for
 PRO, of 1 / (area of the pixel's defect region) then give every point of the ROC, PR and PRO curves;
 of equal scores only the last point is a point of a curve. Sums are int64 and float64.
+
+The work is done where the scores are, so on a GPU when the maps have not left it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from skimage.measure import label
 
 PRO_LIMIT = 0.3  # the false positive rate up to which PRO is integrated
@@ -57,39 +60,54 @@ class RegionOverlap:
     curve: Curve
 
 
-def rank(scores: np.ndarray, labels: np.ndarray) -> Ranking | None:
+def rank(scores: torch.Tensor, labels: torch.Tensor) -> Ranking | None:
     """Rank scores against labels.
 
     Args:
         scores: any shape, higher is more anomalous.
-        labels: bool or 0/1, the same shape.
+        labels: bool, the same shape.
 
     Returns:
         The ranking; None where the labels are all equal, for which none of it is defined.
     """
-    order = _descending(scores)
-    return _rank_sorted(scores.ravel()[order], labels.ravel()[order])
+    ordered, order = _descending(scores)
+    return _rank_ordered(_last_of_ties(ordered), ordered, _in_order(labels, order))
 
 
-def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> tuple[Ranking | None, RegionOverlap | None]:
+def rank_pixels(
+    maps: torch.Tensor, masks: torch.Tensor
+) -> tuple[Ranking | None, RegionOverlap | None]:
     """Rank all pixels of a class together, and measure the overlap of its defect regions.
 
     Args:
-        maps: anomaly maps (n, height, width).
-        masks: bool (n, height, width).
+        maps: anomaly maps, float (n, height, width).
+        masks: bool (n, height, width), on the CPU.
 
     Returns:
         Both None where there is no defective or no normal pixel.
     """
-    order = _descending(maps)
-    scores, labels = maps.ravel()[order], masks.ravel()[order]
-    ranking = _rank_sorted(scores, labels)
+    if maps.device.type == "mps":  # which has no float64
+        maps = maps.cpu()
+    try:
+        return _rank_pixels(maps, masks)
+    except torch.OutOfMemoryError:  # some 60 bytes a pixel; the machine's memory has the room
+        return _rank_pixels(maps.cpu(), masks)
+
+
+def _rank_pixels(
+    maps: torch.Tensor, masks: torch.Tensor
+) -> tuple[Ranking | None, RegionOverlap | None]:
+    scores, order = _descending(maps)
+    labels = _in_order(masks, order)
+    last = _last_of_ties(scores)
+    ranking = _rank_ordered(last, scores, labels)
     if ranking is None:
         return None, None
-    weights, n_regions = region_weights(masks)
-    weights = weights.ravel()[order]
-    del order  # one of these arrays is 8 bytes a pixel, of which a class may have millions
-    return ranking, _overlap_sorted(scores, labels, weights, n_regions)
+    del scores
+    weights, n_regions = region_weights(masks.numpy())
+    weights = _in_order(torch.from_numpy(weights), order)
+    del order
+    return ranking, _overlap_ordered(last, labels, weights, n_regions)
 
 
 def region_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
@@ -118,69 +136,92 @@ def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
     labels = labels.astype(bool)
     if labels.all() or not labels.any():
         return None
-    below = scores[:, None] < scores[None, :]
-    wrong = np.where(labels[:, None], below, below.T) + 0.5 * (scores[:, None] == scores[None, :])
-    others = labels[:, None] != labels[None, :]
-    return (wrong * others).sum(axis=1) / others.sum(axis=1)
+    good, defective = np.sort(scores[~labels]), np.sort(scores[labels])
+    wrong = np.empty(len(scores))
+    wrong[labels] = 1 - _share_below(good, scores[labels])
+    wrong[~labels] = _share_below(defective, scores[~labels])
+    return wrong
 
 
-def _descending(scores: np.ndarray) -> np.ndarray:
-    return np.argsort(scores.ravel())[::-1]
+def _share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of the ordered numbers, the share below each of the values; equal ones count half."""
+    below = np.searchsorted(ordered, values, side="left")
+    not_above = np.searchsorted(ordered, values, side="right")
+    return (below + not_above) / (2 * len(ordered))
 
 
-def _rank_sorted(scores: np.ndarray, labels: np.ndarray) -> Ranking | None:
-    labels = labels.astype(bool)
-    n_positive = int(np.count_nonzero(labels))
+def _rank_ordered(last: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Ranking | None:
+    n_positive = int(labels.count_nonzero())
     n_negative = len(labels) - n_positive
     if n_positive == 0 or n_negative == 0:
         return None
-    last = _last_of_ties(scores)
-    true_positives = np.cumsum(labels, dtype=np.int64)[last]
+    true_positives = labels.cumsum(0, dtype=last.dtype).index_select(0, last)
     called = last + 1
-
-    gains = np.diff(true_positives, prepend=0)
-    average_precision = float(np.sum(gains * (true_positives / called)) / n_positive)
-    f1 = 2 * true_positives / (called + n_positive)
-    best = int(np.argmax(f1))
+    gains = _steps(true_positives)
+    # In place from here on: a class may have hundreds of millions of pixels.
+    precision = true_positives.double().div_(called)
+    average_precision = float(precision.mul_(gains).sum() / n_positive)
+    f1 = true_positives.double().mul_(2).div_(called + n_positive)
+    best = int(f1.argmax())
     best_f1, threshold = float(f1[best]), float(scores[last[best]])
-    del f1, last
+    del precision, f1
 
-    false_positives = np.subtract(called, true_positives, out=called)
+    false_positives = called.sub_(true_positives)
     # Trapezoids: width the new false positives, twice the mean height the two true positive counts.
-    doubled = 2 * true_positives - gains
-    doubled *= np.diff(false_positives, prepend=0)
-    auroc = int(doubled.sum()) / (2 * n_positive * n_negative)
+    doubled = true_positives.double().mul_(2).sub_(gains).mul_(_steps(false_positives))
+    auroc = float(doubled.sum()) / (2 * n_positive * n_negative)
     del doubled, gains
-    roc = _thinned(false_positives / n_negative, true_positives / n_positive)
+    roc = _thinned(false_positives.double() / n_negative, true_positives.double() / n_positive)
     return Ranking(auroc, average_precision, best_f1, threshold, roc)
 
 
-def _overlap_sorted(
-    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, n_regions: int
+def _overlap_ordered(
+    last: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, n_regions: int
 ) -> RegionOverlap:
-    last = _last_of_ties(scores)
-    false_positives = np.cumsum(~labels.astype(bool), dtype=np.int64)[last]
-    rate = np.concatenate(([0.0], false_positives / false_positives[-1]))
-    overlap = np.concatenate(([0.0], np.cumsum(weights)[last] / n_regions))
-    inside = int(np.searchsorted(rate, PRO_LIMIT, side="right"))
-    at_limit = np.interp(PRO_LIMIT, rate[inside - 1 : inside + 1], overlap[inside - 1 : inside + 1])
-    rate = np.append(rate[:inside], PRO_LIMIT)
-    overlap = np.append(overlap[:inside], at_limit)
-    area = float(np.sum(np.diff(rate) * (overlap[1:] + overlap[:-1])) / 2)
+    false_positives = labels.logical_not().cumsum(0, dtype=last.dtype).index_select(0, last)
+    n_negative = int(false_positives[-1])
+    inside = int((false_positives <= PRO_LIMIT * n_negative).sum())  # points up to the limit
+    # The curve starts at the origin, and crosses the limit on the way to its next point.
+    points = slice(0, inside + 1)
+    origin = weights.new_zeros(1)
+    rate = torch.cat((origin, false_positives[points].double().div_(n_negative)))
+    overlap = torch.cat((origin, weights.cumsum(0).index_select(0, last[points]).div_(n_regions)))
+    (low, high), (start, end) = rate[-2:].tolist(), overlap[-2:].tolist()
+    rate[-1] = PRO_LIMIT
+    overlap[-1] = start + (end - start) * (PRO_LIMIT - low) / (high - low)
+    area = float(torch.trapezoid(overlap, rate))
     return RegionOverlap(area / PRO_LIMIT, _thinned(rate, overlap))
 
 
-def _last_of_ties(scores: np.ndarray) -> np.ndarray:
+def _descending(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scores, highest first, and where each was: in half the memory where 32 bits suffice."""
+    ordered, order = scores.flatten().sort(descending=True)
+    return ordered, order.to(torch.int32) if len(order) < 2**31 else order
+
+
+def _in_order(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    return values.flatten().to(order.device).index_select(0, order)
+
+
+def _last_of_ties(ordered: torch.Tensor) -> torch.Tensor:
     """Indices after which the score changes, and the last one."""
-    return np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    changes = (ordered[1:] != ordered[:-1]).nonzero().flatten()
+    last = torch.cat((changes, changes.new_tensor([len(ordered) - 1])))
+    return last.to(torch.int32) if len(ordered) < 2**31 else last
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> Curve:
+def _steps(counts: torch.Tensor) -> torch.Tensor:
+    """How much a cumulative count grows at each point."""
+    return counts.diff(prepend=counts.new_zeros(1))
+
+
+def _thinned(x: torch.Tensor, y: torch.Tensor) -> Curve:
     """The points of a rising curve nearest to an even grid on either axis, from the origin on."""
-    grid = np.linspace(0.0, 1.0, CURVE_POINTS)
-    kept = np.concatenate((np.searchsorted(x, grid * x[-1]), np.searchsorted(y, grid * y[-1])))
-    index = np.unique(np.append(np.clip(kept, 0, len(x) - 1), len(x) - 1))
-    x, y = x[index], y[index]
+    grid = torch.linspace(0.0, 1.0, CURVE_POINTS, dtype=x.dtype, device=x.device)
+    ends = torch.tensor([len(x) - 1], device=x.device)
+    kept = (torch.searchsorted(axis, grid * axis[-1]) for axis in (x, y))
+    index = torch.cat((*kept, ends)).clamp(max=len(x) - 1).unique()
+    x, y = x[index].cpu().numpy(), y[index].cpu().numpy()
     if x[0] > 0 or y[0] > 0:
         x, y = np.insert(x, 0, 0.0), np.insert(y, 0, 0.0)
     return Curve(x, y)
