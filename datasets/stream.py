@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from datasets.cache import ImageCache, read_sample
 from datasets.errors import DataError
 from datasets.images import Preprocessing
 from datasets.mvtec import AnomalyClass, Sample
@@ -47,6 +50,7 @@ class ImageStream:
         batch_size: images a batch, at most.
         num_workers: processes that decode; 0 decodes where the batches are asked for.
         pin_memory: whether batches are put where a GPU can fetch them.
+        cache: folder where decoded crops are kept for other runs; None for nowhere.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class ImageStream:
         batch_size: int = 16,
         num_workers: int = 0,
         pin_memory: bool = False,
+        cache: Path | None = None,
     ) -> None:
         samples: list[Sample] = []
         plan: list[list[int]] = []
@@ -67,7 +72,7 @@ class ImageStream:
             ]
         self._batch_size = batch_size
         self._loader = DataLoader(
-            _Samples(samples, preprocessing),
+            _Samples(samples, preprocessing, cache),
             batch_sampler=plan,
             num_workers=num_workers,
             collate_fn=_collate,
@@ -90,20 +95,20 @@ class ImageStream:
 
 
 class _Samples(Dataset):
-    def __init__(self, samples: list[Sample], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, samples: list[Sample], preprocessing: Preprocessing, cache: Path | None
+    ) -> None:
         self._samples = samples
-        self._preprocessing = preprocessing
+        self._read = partial(read_sample, preprocessing=preprocessing)
+        if cache is not None:
+            self._read = ImageCache(cache, preprocessing).read
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | DataError:
-        sample = self._samples[index]
         try:
-            image = self._preprocessing.image(sample.path)
-            if sample.mask is None:
-                return image, torch.zeros(image.shape[1:], dtype=torch.bool)
-            return image, self._preprocessing.mask(sample.mask)
+            return self._read(self._samples[index])
         except DataError as error:
             return error  # raised from a worker it would come wrapped in the worker's traceback
 

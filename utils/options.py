@@ -99,6 +99,12 @@ def get_args_parser(
         help="processes that decode images; 0 decodes in the main one",
     )
     running.add_argument(
+        "--image_cache",
+        type=Path,
+        metavar="DIR",
+        help="folder to keep decoded images in, for other seeds and backbones; left out, none are",
+    )
+    running.add_argument(
         "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
     )
     running.add_argument(

@@ -77,6 +77,7 @@ def run(backbone_name: str, args: Namespace) -> None:
         args.batch_size,
         args.num_workers,
         pin_memory=device.type == "cuda",
+        cache=args.image_cache,
     )
     try:
         for item in todo:
