@@ -65,13 +65,13 @@ class ImageCache:
     def _keep(self, path: Path, pixels: torch.Tensor) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                partial = Path(file.name)
-                try:
+            descriptor, name = tempfile.mkstemp(dir=path.parent)
+            try:
+                with open(descriptor, "wb") as file:
                     file.write(pixels.numpy().tobytes())
-                    partial.replace(path)
-                finally:
-                    partial.unlink(missing_ok=True)
+                Path(name).replace(path)  # closed before, so whole
+            finally:
+                Path(name).unlink(missing_ok=True)
         except OSError as error:
             raise DataError(
                 f"--image_cache {self.folder} cannot be written to ({error.strerror}); "

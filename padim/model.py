@@ -62,7 +62,7 @@ class PaDiM:
         Raises:
             ModelError: fewer than 2 images, or a covariance that cannot be inverted.
         """
-        taps: Iterable[list[torch.Tensor]] = map(self._taps, batches)
+        taps: Iterable[list[torch.Tensor]] = map(self.taps, batches)
         if self.reduction is None:
             taps = list(taps)  # principal components need all images before they reduce the first
             self.reduction = fit_pca(taps, self.backbone.channels, self.config.embedding_dim)
@@ -87,7 +87,7 @@ class PaDiM:
             Anomaly maps, float32 (B, crop, crop), and image scores, float32 (B,), on the model's
             device. Both are Mahalanobis distances: 0 is the mean of the normal images.
         """
-        embeddings = self.reduction(self._taps(images))
+        embeddings = self.reduction(self.taps(images))
         distances = self.gaussian(embeddings.flatten(1, 2))
         maps = self.anomaly_map(distances.unflatten(1, self.grid))
         return maps, image_scores(maps)
@@ -156,7 +156,7 @@ class PaDiM:
             model.calibration.to(model.device)
         return model
 
-    def _taps(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The taps of a batch, which goes through the network in parts where it is too large."""
         images = images.to(self.device, non_blocking=True)
         parts: list[list[torch.Tensor]] = []

@@ -68,7 +68,7 @@ def test_maps_are_those_of_the_plain_method(backbone: Backbone, n_train: int, di
     model = PaDiM(backbone, config(embedding_dim=dim)).fit(train.split(7), n_train)
     maps, scores = model.score(test)
     with torch.inference_mode():
-        distances = model.gaussian(model.reduction(model._taps(test)).flatten(1, 2))
+        distances = model.gaussian(model.reduction(model.taps(test)).flatten(1, 2))
     squared, expected = oracle(backbone, model.reduction.ids.numpy(), train, test)
     np.testing.assert_allclose(distances.double().square(), squared.reshape(3, -1), rtol=1e-3)
     np.testing.assert_allclose(maps, expected, rtol=1e-3)

@@ -1,0 +1,39 @@
+"""The least a run can take: import, decode and run the backbone as the program does, then stop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+import utils.run  # noqa: F401  all that the program imports
+from datasets.images import Preprocessing
+from datasets.mvtec import read_class
+from datasets.stream import ImageStream
+from padim.backbones import Backbone
+from padim.config import PaDiMConfig
+from padim.model import PaDiM
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_path", type=Path, required=True)
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--weights", default="random")
+    parser.add_argument("--num_workers", type=int, default=2)
+    args = parser.parse_args()
+    item = read_class(args.data_path, "bottle")
+    model = PaDiM(Backbone(args.backbone, args.weights), PaDiMConfig())
+    stream = ImageStream([item], Preprocessing(), num_workers=args.num_workers)
+    for split in (item.train, item.test):
+        for batch in stream.take(len(split)):
+            model.taps(batch.images)
+
+
+if __name__ == "__main__":
+    main()
