@@ -67,7 +67,7 @@ class ImageCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=path.parent)
             try:
-                with open(descriptor, "wb") as file:
+                with os.fdopen(descriptor, "wb") as file:
                     file.write(pixels.numpy().tobytes())
                 Path(name).replace(path)  # closed before, so whole
             finally:

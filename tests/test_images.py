@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.io
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from datasets.errors import DataError
 from datasets.images import Preprocessing, image_size, read_image, read_mask
@@ -48,6 +48,45 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     deep = GREY.astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
     np.testing.assert_array_equal(read_image(tmp_path / f"deep.{suffix}"), np.dstack([GREY] * 3))
+
+
+def test_png_of_every_make_is_read_as_pillow_does(tmp_path: Path) -> None:
+    photograph = Image.fromarray(RGB)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    makes = {
+        "optimised": (photograph, {"optimize": True, "dpi": (72, 72)}),
+        "turned": (photograph, {"exif": turned}),
+        "transparent": (photograph, {"transparency": (0, 0, 0)}),
+        "transparent_grey": (Image.fromarray(GREY), {"transparency": 3}),
+        "with_a_profile": (photograph, {"icc_profile": srgb.tobytes()}),
+        "black_and_white": (Image.fromarray(GREY).convert("1"), {}),
+        "four_bits": (photograph.quantize(9), {"bits": 4}),
+    }
+    for name, (image, options) in makes.items():
+        path = tmp_path / f"{name}.png"
+        image.save(path, **options)
+        with Image.open(path) as read:
+            expected = np.asarray(ImageOps.exif_transpose(read).convert("RGB"))
+        np.testing.assert_array_equal(read_image(path), expected, err_msg=name)
+
+
+def test_a_png_with_a_wrong_byte_is_no_image_of_noise(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(RGB).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"image\.png cannot be read"):
+        read_image(path)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RGB).save(tmp_path / "image.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="decompression bomb"):
+        read_image(tmp_path / "image.png")
 
 
 def test_16_bit_colour_tiff(tmp_path: Path) -> None:

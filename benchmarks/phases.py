@@ -1,0 +1,132 @@
+"""Where the time of a class goes: each phase alone, in one process, after its imports.
+
+python benchmarks/phases.py [--data_path .../MVTec --weights FILE] [--backbone wide_resnet50_2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from common import draw_class, machine, markdown
+
+from datasets.cache import read_sample
+from datasets.images import Preprocessing
+from datasets.mvtec import read_class
+from padim.anomaly_map import image_scores
+from padim.backbones import BACKBONES, Backbone
+from padim.config import PaDiMConfig
+from padim.gaussian import GaussianFit
+from padim.model import PaDiM
+from utils.environment import choose_device
+from utils.evaluation import ClassScores, measure_class
+from utils.gallery import draw_class_figures
+
+DIMS = {"resnet18": 100, "wide_resnet50_2": 550, "efficientnet_b5": 344}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_path", type=Path, help="left out: images are drawn")
+    parser.add_argument("--save_path", type=Path, default=Path("benchmark_result"))
+    parser.add_argument("--weights", default="random")
+    parser.add_argument("--backbone", choices=BACKBONES, default="resnet18")
+    parser.add_argument("--reduction", default="random")
+    parser.add_argument("--resize", type=int, default=256)
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    data = args.data_path or draw_class(args.save_path / "drawn_images")
+    rows = [
+        (name, f"{n}", f"{seconds:.2f}", f"{1000 * seconds / n:.1f}")
+        for name, n, seconds in phases(args, data, device)
+    ]
+    print(f"{args.backbone}, {args.reduction}, {device}, {args.threads} threads; {machine()}\n")
+    print(markdown(("phase", "images", "seconds", "ms an image"), rows))
+
+
+@torch.inference_mode()
+def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[tuple]:
+    """(phase, images, seconds) of each."""
+    item = read_class(data, "bottle")
+    preprocessing = Preprocessing(args.resize, args.crop)
+    samples = item.train + item.test
+    n_train, n_test = len(item.train), len(item.test)
+    found = []
+
+    def timed(name: str, n: int, work: Callable, repeats: int = args.repeats) -> object:
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            result = work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+        found.append((name, n, statistics.median(seconds)))
+        return result
+
+    crops = timed(
+        "decode, one process",
+        n_train + n_test,
+        lambda: [read_sample(s, preprocessing) for s in samples],
+        1,
+    )
+    images = torch.stack([image for image, _ in crops])
+    masks = torch.stack([mask for _, mask in crops[n_train:]])
+    backbone = Backbone(args.backbone, args.weights).to(device)
+    config = PaDiMConfig(args.reduction, DIMS[args.backbone], resize=args.resize, crop=args.crop)
+    model = PaDiM(backbone, config)
+    train, test = images[:n_train].split(args.batch_size), images[n_train:].split(args.batch_size)
+    model.taps(train[0])  # the first call sets a device up
+    timed("backbone", n_train, lambda: [model.taps(batch) and None for batch in train])
+    timed("fit, backbone and leaving one out included", n_train, lambda: model.fit(train, n_train))
+    embeddings = [model.reduction(model.taps(batch)).flatten(1, 2) for batch in train]
+    learner = timed("fit: embeddings gathered", n_train, lambda: learn(embeddings, n_train))
+    timed("fit: factors, and leaving one out", n_train, learner.finish, 1)
+    learner = embeddings = None
+    for size in (1, 32):
+        batches = images[n_train:].split(size)
+        timed(
+            f"score, backbone included, batch {size}",
+            n_test,
+            lambda batches=batches: [model.score(batch) for batch in batches],
+        )
+    ready = [model.reduction(model.taps(batch)).flatten(1, 2) for batch in test]
+    timed("score: distances", n_test, lambda: [model.gaussian(batch) for batch in ready])
+    grids = [model.gaussian(batch).unflatten(1, model.grid) for batch in ready]
+    maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
+    shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
+    scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
+    record = timed("metrics and curves", n_test, lambda: measure_class(item, scored))
+
+    def draw() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "figures").mkdir()
+            draw_class_figures(item, scored, record, None, Path(folder))
+
+    timed("figures", n_test, draw)
+    return found
+
+
+def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianFit:
+    learner = GaussianFit(n_images)
+    for batch in embeddings:
+        learner.update(batch)
+    return learner
+
+
+if __name__ == "__main__":
+    main()
