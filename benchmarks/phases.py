@@ -110,7 +110,9 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
     maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
     shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
     scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
-    record = timed("metrics and curves", n_test, lambda: measure_class(item, scored))
+    record = timed(
+        "metrics and curves", n_test, lambda: measure_class(item, scored, model.calibration, 0.01)
+    )
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -106,7 +106,7 @@ def test_without_masks_there_are_image_level_numbers(data_root: Path, tmp_path: 
     assert row["pixel_auroc"] == row["pixel_ap"] == row["pixel_f1"] == row["pro"] == ""
     content = json.loads((result(tmp_path / "out") / "results.json").read_text())
     assert "no ground truth masks" in content["notes"]["tiles"][0]
-    assert content["thresholds"]["tiles"]["name"] == "oracle: best image F1"
+    assert content["thresholds"]["tiles"]["name"] == "1 % of normal pixels"
 
 
 @pytest.mark.parametrize("missing", ["good", "spot"])

@@ -41,8 +41,8 @@ def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:
     assert rows[0]["class"] == 'a "b", c'
     assert float(rows[0]["image_auroc"]) == 1 / 3
     assert rows[0]["pro"] == ""
-    images = [{"path": "test/x/1.png", "defect": "x", "label": 1, "score": 2.5, "figure": None}]
-    assert scores_csv({"images": images}).splitlines()[1] == "test/x/1.png,x,1,2.5"
+    images = [{"path": "test/x/1.png", "defect": "x", "label": 1, "score": 2.5, "p_value": 0.25}]
+    assert scores_csv({"images": images}).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25"
 
 
 def test_published_numbers_are_the_papers() -> None:

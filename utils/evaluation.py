@@ -10,6 +10,7 @@ import torch
 
 from datasets.mvtec import OBJECTS, TEXTURES, AnomalyClass
 from datasets.stream import Batch
+from padim.calibration import Calibration
 from padim.model import PaDiM
 from utils.metrics import Curve, Ranking, misranked, rank, rank_pixels
 
@@ -48,24 +49,37 @@ def score_class(model: PaDiM, batches: Iterable[Batch]) -> ClassScores:
     )
 
 
-def measure_class(item: AnomalyClass, scored: ClassScores) -> dict:
-    """The record of a class: metrics, curves, and every test image with its score."""
+def measure_class(
+    item: AnomalyClass, scored: ClassScores, calibration: Calibration | None, rate: float
+) -> dict:
+    """The record of a class: metrics, curves, and every test image with its score.
+
+    Args:
+        item: the class.
+        scored: its test images.
+        calibration: what unseen normal images score; None where it is not known.
+        rate: of false alarms, that thresholds are chosen for.
+    """
     labels = np.array([sample.is_defective for sample in item.test])
     ranking = rank(torch.from_numpy(scored.scores), torch.from_numpy(labels))
     pixels, overlap = None, None
     if item.has_masks:
         pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
     wrong = misranked(scored.scores, labels)
-    threshold, threshold_name = _threshold(ranking, pixels)
+    threshold, threshold_name = _threshold(calibration, rate, ranking, pixels)
+    p_values = None
+    if calibration is not None:
+        p_values = calibration.p_values(torch.from_numpy(scored.scores)).cpu().numpy()
     known = TEXTURES + OBJECTS
     return {
         "class": item.name,
         "order": known.index(item.name) if item.name in known else len(known),
         "data_digest": item.digest(),
         "metrics": {**_ranking_metrics("image", ranking), **_ranking_metrics("pixel", pixels)}
-        | {"pro": overlap.pro if overlap else None},
+        | {"pro": overlap.pro if overlap else None}
+        | _called(calibration, rate, p_values, labels),
         "totals": {"n_train": len(item.train), "n_test": len(item.test), "seconds": None},
-        "notes": _notes(item, labels),
+        "notes": [*_notes(item, labels), *_calibration_notes(calibration, rate)],
         "threshold": {"value": threshold, "name": threshold_name},
         "curves": {
             "image_roc": _points(ranking and ranking.roc),
@@ -80,6 +94,7 @@ def measure_class(item: AnomalyClass, scored: ClassScores) -> dict:
                 "defect": sample.defect,
                 "label": int(sample.is_defective),
                 "score": float(score),
+                "p_value": None if p_values is None else float(p_values[index]),
                 "misranked": None if wrong is None else float(wrong[index]),
                 "figure": None,
             }
@@ -96,8 +111,28 @@ def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | N
     }
 
 
-def _threshold(ranking: Ranking | None, pixels: Ranking | None) -> tuple[float | None, str]:
-    """The threshold of the predicted masks, and how it was found."""
+def _called(
+    calibration: Calibration | None, rate: float, p_values: np.ndarray | None, labels: np.ndarray
+) -> dict[str, float | None]:
+    """The shares of good and of defective test images that are called defective."""
+    if calibration is None:
+        return {"false_alarms": None, "detections": None}
+    called = p_values <= max(rate, calibration.finest_rate)
+    return {
+        "false_alarms": None if labels.all() else float(called[~labels].mean()),
+        "detections": float(called[labels].mean()) if labels.any() else None,
+    }
+
+
+def _threshold(
+    calibration: Calibration | None, rate: float, ranking: Ranking | None, pixels: Ranking | None
+) -> tuple[float | None, str]:
+    """The threshold of the predicted masks, and how it was found.
+
+    With two training images none can be left out; then only the test set's own labels are left.
+    """
+    if calibration is not None:
+        return calibration.pixel_threshold(rate), f"{100 * rate:g} % of normal pixels"
     if pixels:
         return pixels.threshold, "oracle: best pixel F1"
     if ranking:
@@ -111,6 +146,17 @@ def _notes(item: AnomalyClass, labels: np.ndarray) -> list[str]:
         return [f"all test images are {kind}: no number that ranks the two kinds exists"]
     if not item.has_masks:
         return ["no ground truth masks: image-level numbers only"]
+    return []
+
+
+def _calibration_notes(calibration: Calibration | None, rate: float) -> list[str]:
+    if calibration is None:
+        return ["of two training images none can be left out: no threshold without the test set"]
+    if rate < calibration.finest_rate:
+        return [
+            f"{len(calibration.image_scores)} training images: thresholds are for "
+            f"{100 * calibration.finest_rate:.2g} % false alarms, the fewest that so many promise"
+        ]
     return []
 
 

@@ -90,6 +90,13 @@ def get_args_parser(
         "--sigma", type=_real(allow_zero=True), default=4.0, help="smoothing of the map in pixels"
     )
 
+    method.add_argument(
+        "--false_alarm_rate",
+        type=_rate,
+        default=0.01,
+        help="share of normal images, and of normal pixels, that thresholds let be called",
+    )
+
     running = parser.add_argument_group("running")
     running.add_argument("--batch_size", type=_whole(1), default=16, help="images a batch")
     running.add_argument(
@@ -113,6 +120,12 @@ def get_args_parser(
         default="all",
         metavar="all|N|none",
         help="figures a class; N takes the worst ranked images first",
+    )
+    running.add_argument(
+        "--model_precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="how models are stored; float16 takes half the space",
     )
     running.add_argument(
         "--overwrite", action="store_true", help="do again the classes that are already there"
@@ -166,6 +179,13 @@ def _real(allow_zero: bool) -> Callable[[str], float]:
         return value
 
     return convert
+
+
+def _rate(text: str) -> float:
+    rate = _number(float, text, "a share between 0 and 1")
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; give a share between 0 and 1")
+    return rate
 
 
 def _crop(text: str) -> int | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 import time
 from argparse import Namespace
@@ -60,7 +61,7 @@ def run(backbone_name: str, args: Namespace) -> None:
     results = ResultsFolder(
         args.save_path,
         run_name(backbone, config, is_untrained, is_demo),
-        _settings(blank, is_untrained),
+        _settings(blank, is_untrained, args),
         {"options": _printable(args), "versions": describe(device)},
         warnings,
         is_comparable=not (is_untrained or is_demo),
@@ -81,7 +82,7 @@ def run(backbone_name: str, args: Namespace) -> None:
     )
     try:
         for item in todo:
-            record = _run_class(item, PaDiM(backbone, config), stream, results, args.figures)
+            record = _run_class(item, PaDiM(backbone, config), stream, results, args)
             results.finish(record)
             results.write_tables()
     finally:  # also when stopped, or at a file that cannot be read: what is done can be looked at
@@ -116,7 +117,7 @@ def _run_class(
     model: PaDiM,
     stream: ImageStream,
     results: ResultsFolder,
-    n_figures: int | None,
+    args: Namespace,
 ) -> dict:
     """Do all of one class; returns its record."""
     start = time.perf_counter()
@@ -126,10 +127,12 @@ def _run_class(
     test = progress(stream.take(n_test), n_test, item.name, "score")
     scored = score_class(model, test)
     with results.staged(item.name) as stage:
-        model.save(stage / "models" / f"{item.name}.pt")
+        is_half = args.model_precision == "float16"
+        model.save(stage / "models" / f"{item.name}.pt", is_half)
+        calibration = model.calibration
         del model  # as large as all that measuring needs
-        record = measure_class(item, scored)
-        draw_class_figures(item, scored, record, n_figures, stage)
+        record = measure_class(item, scored, calibration, args.false_alarm_rate)
+        draw_class_figures(item, scored, record, args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
     record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
@@ -151,7 +154,7 @@ def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone,
         return Backbone(name, "random", args.layers, args.seed), True
 
 
-def _settings(model: PaDiM, is_untrained: bool) -> dict[str, object]:
+def _settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, object]:
     """All that decides the numbers, by the option's name where there is one."""
     kept = None
     if model.reduction is not None:
@@ -164,6 +167,7 @@ def _settings(model: PaDiM, is_untrained: bool) -> dict[str, object]:
         "channels": list(model.backbone.channels),
         "channel_ids_checksum": kept,
         **asdict(model.config),
+        "false_alarm_rate": args.false_alarm_rate,
     }
 
 
@@ -193,8 +197,12 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _print_end(results: ResultsFolder, n_kept: int) -> None:
-    print(terminal_table(results.records()))
+    records = results.records()
+    print(terminal_table(records))
     if n_kept:
         print(f"classes that were there already: {n_kept} (--overwrite does them again)")
     print(f"\nTables, curves, figures and models: {results.path}")
     print(f"To look through: {results.path / 'index.html'}")
+    model = results.path / "models" / f"{records[0]['class']}.pt"
+    command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
+    print(f"To judge your own images: {shlex.join(command)} --save_path judged")

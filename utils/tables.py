@@ -17,6 +17,8 @@ METRICS = (
     "pixel_ap",
     "pixel_f1",
     "pro",
+    "false_alarms",
+    "detections",
 )
 TOTALS = ("n_train", "n_test", "seconds")
 COLUMNS = METRICS + TOTALS
@@ -51,9 +53,9 @@ def results_csv(rows: Sequence[Row]) -> str:
 
 
 def scores_csv(record: Mapping) -> str:
-    """A row a test image: path in the class folder, defect type, label (1 defective) and score."""
+    """A row a test image: path in the class folder, defect, label (1 defective), score, p-value."""
     text = io.StringIO()
-    columns = ("path", "defect", "label", "score")
+    columns = ("path", "defect", "label", "score", "p_value")
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(record["images"])
@@ -75,7 +77,9 @@ def results_markdown(
     parts.append(_markdown_table(("class", *COLUMNS), _printed(result_rows(records))))
     parts.append(
         "image_f1 and pixel_f1 are oracle numbers: their threshold is chosen on the test set "
-        f"itself. {DASH} marks a number that does not exist for a class. Mean rows are over the "
+        "itself. false_alarms and detections are the shares of good and of defective test images "
+        "called by a threshold chosen on the training images alone. "
+        f"{DASH} marks a number that does not exist for a class. Mean rows are over the "
         "classes above; n_train, n_test and seconds are summed."
     )
     parts += [
