@@ -1,0 +1,100 @@
+"""The map of a crop back in the original image: its place there, and what is shown of it.
+
+The model sees a crop of the resized image. The border around it is never looked at: it is 0 in a
+map and greyed and hatched in an overlay, so that nobody takes it for normal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from utils.figures import PREDICTED, heat_colours, outline
+
+LEVELS_PER_UNIT = 65535 / 8  # a 16-bit map saturates at 8 times the pixel threshold
+LONG_SIDE = 1024  # pixels; overlays of larger images are reduced
+BRIGHTEST = 4.0  # units of the threshold at the bright end of the colours; 0 is at the dark one
+HEAT_ALPHA = 0.55
+BORDER_LIGHT = 0.45
+HATCH = 10  # pixels between two lines
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the crop is, as ``datasets.images.Preprocessing`` cuts it.
+
+    Attributes:
+        resize: side in pixels of the resized image.
+        crop: side in pixels of the crop in its centre.
+    """
+
+    resize: int
+    crop: int
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the crop in an image: the pixels whose centres are in it."""
+        first = (self.resize - self.crop) // 2
+        left, right = (self._edge(at, width) for at in (first, first + self.crop))
+        top, bottom = (self._edge(at, height) for at in (first, first + self.crop))
+        return left, top, right, bottom
+
+    def on_image(self, crop_map: np.ndarray, width: int, height: int) -> np.ndarray:
+        """A map (crop, crop) at its place in an image: float32 (height, width), 0 around it."""
+        before = (self.resize - self.crop) // 2
+        padding = (before, self.resize - self.crop - before)
+        # Edge values go on into the border, so that what is interpolated at the edge is right.
+        padded = Image.fromarray(np.pad(crop_map, padding, mode="edge"))
+        whole = np.asarray(padded.resize((width, height), Image.Resampling.BILINEAR))
+        left, top, right, bottom = self.box(width, height)
+        placed = np.zeros_like(whole)
+        placed[top:bottom, left:right] = whole[top:bottom, left:right]
+        return placed
+
+    def _edge(self, at: int, side: int) -> int:
+        return min(max(math.ceil(at * side / self.resize - 0.5), 0), side)
+
+
+def map_levels(units: np.ndarray) -> np.ndarray:
+    """A map in units of the pixel threshold as 16-bit levels, uint16, saturated."""
+    return np.clip(np.rint(units * LEVELS_PER_UNIT), 0, 65535).astype(np.uint16)
+
+
+def draw_overlay(
+    image: np.ndarray, crop_map: np.ndarray, placement: Placement, has_threshold: bool
+) -> Image.Image:
+    """The image with its heat where the map is above the threshold, outlined.
+
+    Args:
+        image: uint8 (height, width, 3).
+        crop_map: (crop, crop), in units of the pixel threshold.
+        placement: of the crop.
+        has_threshold: whether the unit is one; where not, nothing is outlined.
+    """
+    picture = Image.fromarray(image)
+    picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
+    width, height = picture.size
+    units = placement.on_image(crop_map, width, height)
+    colours = heat_colours()[(np.clip(units / BRIGHTEST, 0, 1) * 255).astype(np.uint8)]
+    is_above = units > 1
+    drawn = np.array(picture)
+    drawn[is_above] = ((1 - HEAT_ALPHA) * drawn[is_above] + HEAT_ALPHA * colours[is_above]).astype(
+        np.uint8
+    )
+    if has_threshold:
+        drawn[outline(is_above)] = PREDICTED
+    return Image.fromarray(_greyed(drawn, placement.box(width, height)))
+
+
+def _greyed(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The image with all outside a box grey, darker and hatched."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = box
+    grey = image.mean(axis=2, keepdims=True) * BORDER_LIGHT
+    is_line = (np.arange(height)[:, None] + np.arange(width)) % HATCH == 0
+    grey[is_line] += 50
+    greyed = np.repeat(grey.astype(np.uint8), 3, axis=2)
+    greyed[top:bottom, left:right] = image[top:bottom, left:right]
+    return greyed
