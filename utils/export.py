@@ -35,12 +35,10 @@ def export(args: Namespace) -> None:
         for path in written:  # the graph last: where it is, its data is
             path.replace(output.with_name(path.name))
     if len(written) == 1:
-        output.with_name(f"{output.name}.data").unlink(missing_ok=True)  # of a larger model before
+        output.with_name(f"{output.name}.data").unlink(missing_ok=True)  # of a larger one before
+    side = model.config.crop
     names = " and ".join(str(output.with_name(path.name)) for path in reversed(written))
-    print(
-        f"{args.input} images (B, 3, {model.config.crop}, {model.config.crop}) to anomaly_map and"
-    )
-    print(f"image_score: {names}")
+    print(f"{names}: {args.input} image (B, 3, {side}, {side}) to anomaly_map and image_score")
 
 
 def _quieten() -> None:
