@@ -172,5 +172,5 @@ def test_the_model_is_torch_loadable_as_tensors_only(data_root: Path, tmp_path: 
     assert run("main_resnet.py", *options, "--figures=none")[0] == 0
     folder = tmp_path / "resnet18_rd100_untrained"
     content = torch.load(folder / "models/tiles.pt", weights_only=True)
-    assert content["config"]["embedding_dim"] == 100
+    assert content["header"]["config"]["embedding_dim"] == 100
     assert not list((folder / "figures").rglob("*.png"))
