@@ -19,7 +19,7 @@ LONG_SIDE = 1024  # pixels; overlays of larger images are reduced
 BRIGHTEST = 4.0  # units of the threshold at the bright end of the colours; 0 is at the dark one
 HEAT_ALPHA = 0.55
 BORDER_LIGHT = 0.45
-HATCH = 10  # pixels between two lines
+HATCH, LINE_LIGHT = 10, 50  # pixels between two lines, and the levels by which they are lighter
 
 
 @dataclass(frozen=True)
@@ -77,24 +77,21 @@ def draw_overlay(
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
     width, height = picture.size
     units = placement.on_image(crop_map, width, height)
-    colours = heat_colours()[(np.clip(units / BRIGHTEST, 0, 1) * 255).astype(np.uint8)]
     is_above = units > 1
-    drawn = np.array(picture)
-    drawn[is_above] = ((1 - HEAT_ALPHA) * drawn[is_above] + HEAT_ALPHA * colours[is_above]).astype(
-        np.uint8
-    )
+    levels = np.clip(units * (255 / BRIGHTEST), 0, 255).astype(np.uint8)
+    heat = Image.blend(picture, Image.fromarray(heat_colours()[levels]), HEAT_ALPHA)
+    picture.paste(heat, mask=Image.fromarray(is_above))
     if has_threshold:
-        drawn[outline(is_above)] = PREDICTED
-    return Image.fromarray(_greyed(drawn, placement.box(width, height)))
+        picture.paste(PREDICTED, mask=Image.fromarray(outline(is_above)))
+    box = placement.box(width, height)
+    shown = _hatched(picture)
+    shown.paste(picture.crop(box), box[:2])
+    return shown
 
 
-def _greyed(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The image with all outside a box grey, darker and hatched."""
-    height, width = image.shape[:2]
-    left, top, right, bottom = box
-    grey = image.mean(axis=2, keepdims=True) * BORDER_LIGHT
-    is_line = (np.arange(height)[:, None] + np.arange(width)) % HATCH == 0
-    grey[is_line] += 50
-    greyed = np.repeat(grey.astype(np.uint8), 3, axis=2)
-    greyed[top:bottom, left:right] = image[top:bottom, left:right]
-    return greyed
+def _hatched(picture: Image.Image) -> Image.Image:
+    """The picture grey and dark, with lighter lines across."""
+    dark = picture.convert("L").point(lambda level: level * BORDER_LIGHT)
+    lines = (np.arange(picture.height)[:, None] + np.arange(picture.width)) % HATCH == 0
+    dark.paste(dark.point(lambda level: level + LINE_LIGHT), mask=Image.fromarray(lines))
+    return dark.convert("RGB")

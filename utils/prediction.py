@@ -11,13 +11,14 @@ import errno
 import heapq
 import shutil
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from os import fsdecode, fsencode
+from os import fsencode
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,9 @@ from utils.prediction_page import PAGE_ROWS, render_prediction_page
 from utils.progress import progress, say
 
 OUTPUTS = ("scores.csv", "failed.csv", "summary.json", "index.html", "maps", "overlays")
+SCORES_COLUMNS = ("path", "score", "p_value", "decision")
+FAILED_COLUMNS = ("path", "reason")
+NORMAL, DEFECTIVE = "normal", "defective"
 WRITERS = 4  # threads that write maps and overlays; each holds an image at its original size
 MAX_NAME = 200  # bytes of a file or folder name, which leaves room for what is put around it
 # Of errors in writing, those that are an image's own: its name, or another's where a folder goes.
@@ -88,9 +92,7 @@ class Judge:
             return [Judgement(image.name, score, None, "") for image, score in pairs]
         p_values = self._calibration.p_values(scores).tolist()
         return [
-            Judgement(
-                image.name, score, p, "defective" if score > self.image_threshold else "normal"
-            )
+            Judgement(image.name, score, p, DEFECTIVE if score > self.image_threshold else NORMAL)
             for image, score, p in zip(found, scores.tolist(), p_values, strict=True)
         ]
 
@@ -150,7 +152,6 @@ class MapWriter:
             shown = units
             if self._args.map_size == "original":
                 shown = self._placement.on_image(units, *size)
-            # Level 1 takes a third of the time of 6: the low bytes hardly pack.
             _save_png(Image.fromarray(map_levels(shown)), output_path(maps, image.name, ".png"))
         if self._args.npy:
             path = output_path(maps, image.name, ".npy")
@@ -186,22 +187,18 @@ def predict(args: Namespace) -> int:
     run.go(images, device.type == "cuda")
     facts = _facts(args, model, judge, run)
     write_json(args.save_path / "summary.json", facts | {"versions": describe(device)})
-    rows = [
-        {
-            **asdict(item),
-            "overlay": None
-            if not run.writer.overlay_path(item.name).is_file()
-            else run.writer.overlay_path(item.name).relative_to(args.save_path).as_posix(),
-        }
-        for item in run.worst
-    ]
-    page = render_prediction_page(
-        f"{args.model.stem}: {run.n_judged} images judged", warnings, facts, rows
-    )
+    rows = [asdict(item) | {"overlay": _address(run.writer, item, args)} for item in run.worst]
+    page = render_prediction_page(f"PaDiM {args.model.stem}", warnings, facts, rows)
     write_text(args.save_path / "index.html", page)
     _print_end(args, judge, run)
     warn(warnings)
     return run.n_failed
+
+
+def _address(writer: MapWriter, item: Judgement, args: Namespace) -> str | None:
+    """Of an image's overlay, beside the page; None where it has none."""
+    path = writer.overlay_path(item.name)
+    return path.relative_to(args.save_path).as_posix() if path.is_file() else None
 
 
 def output_path(folder: Path, name: str, suffix: str) -> Path:
@@ -225,39 +222,44 @@ class _Run:
 
     def go(self, images: Sequence[FoundImage], pin_memory: bool) -> None:
         """Judge images and write all that is written an image; the tables appear at the end."""
-        args = self._args
-        config = self._model.config
-        preprocessing = Preprocessing(config.resize, config.crop)
-        with ExitStack() as stack:
-            self._scores = self._table(stack, "scores.csv", *Judgement.__dataclass_fields__)
-            self._failed = self._table(stack, "failed.csv", "name", "reason")
-            pool = stack.enter_context(ThreadPoolExecutor(WRITERS))
-            batches = read_batches(
-                images, preprocessing, args.batch_size, args.num_workers, pin_memory
-            )
+        args, config = self._args, self._model.config
+        batches = read_batches(
+            images,
+            Preprocessing(config.resize, config.crop),
+            args.batch_size,
+            args.num_workers,
+            pin_memory,
+        )
+        with (
+            _table(args.save_path / "scores.csv", SCORES_COLUMNS) as scores,
+            _table(args.save_path / "failed.csv", FAILED_COLUMNS) as failed,
+            ThreadPoolExecutor(WRITERS) as pool,
+        ):
             for batch in progress(batches, len(images), args.model.stem, "judge"):
-                self._do(batch, pool)
+                problems = batch.failed
+                if batch.crops is not None:
+                    judged, unwritten = self._do(batch, pool)
+                    scores.writerows(map(_score_row, judged))
+                    problems = [*problems, *unwritten]
+                for image, reason in problems:
+                    failed.writerow((image.name, reason))
+                    say(f"failed: {one_line(image.name)}: {one_line(reason)}")
+                self.n_failed += len(problems)
 
-    def _do(self, batch: FolderBatch, pool: ThreadPoolExecutor) -> None:
-        for image, reason in batch.failed:
-            self._fail(image, reason)
-        if batch.crops is None:
-            return
+    def _do(
+        self, batch: FolderBatch, pool: ThreadPoolExecutor
+    ) -> tuple[list[Judgement], list[tuple[FoundImage, str]]]:
+        """Judge a batch; also returns the images of which something could not be written."""
         maps, scores = self._model.score(batch.crops)
         judged = self._judge.judge(batch.found, scores)
-        self._scores.writerows(
-            (item.name, item.score, "" if item.p_value is None else item.p_value, item.decision)
-            for item in judged
-        )
         self.n_judged += len(judged)
-        self.n_defective += sum(item.decision == "defective" for item in judged)
+        self.n_defective += sum(item.decision == DEFECTIVE for item in judged)
         self.worst = _highest(PAGE_ROWS, [*self.worst, *judged])
         drawn = self._choose_drawn(judged)
         jobs = (batch.found, batch.sizes, maps.cpu().numpy(), drawn)
         reasons = list(pool.map(self.writer.write, *jobs))  # waits: no more than a batch is held
-        for image, reason in zip(batch.found, reasons, strict=True):
-            if reason:
-                self._fail(image, reason)
+        pairs = zip(batch.found, reasons, strict=True)
+        return judged, [(image, reason) for image, reason in pairs if reason]
 
     def _choose_drawn(self, judged: list[Judgement]) -> list[bool]:
         """Which images of a batch get an overlay; those they push out lose theirs."""
@@ -272,19 +274,21 @@ class _Run:
                 self.writer.overlay_path(item.name).unlink(missing_ok=True)
         return [item.name in kept for item in judged]
 
-    def _fail(self, image: FoundImage, reason: str) -> None:
-        self.n_failed += 1
-        self._failed.writerow((image.name, reason))
-        say(f"failed: {one_line(image.name)}: {one_line(reason)}")
 
-    def _table(self, stack: ExitStack, name: str, *columns: str) -> csv.writer:
-        partial = stack.enter_context(written_whole(self._args.save_path / name))
-        file = stack.enter_context(
-            partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-        )
+@contextmanager
+def _table(path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """A CSV writer whose file appears when the block ends well."""
+    with (
+        written_whole(path) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["path", *columns[1:]])
-        return table
+        table.writerow(columns)
+        yield table
+
+
+def _score_row(item: Judgement) -> tuple:
+    return item.name, item.score, "" if item.p_value is None else item.p_value, item.decision
 
 
 def _highest(count: int, judged: list[Judgement]) -> list[Judgement]:
@@ -295,14 +299,15 @@ def _highest(count: int, judged: list[Judgement]) -> list[Judgement]:
 def _save_png(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
-        image.save(partial, format="PNG", compress_level=1)
+        image.save(partial, format="PNG", compress_level=1)  # the low bytes of maps hardly pack
 
 
 def _shortened(part: str) -> str:
     encoded = fsencode(part)
     if len(encoded) <= MAX_NAME:
         return part
-    return f"{fsdecode(encoded[: MAX_NAME - 17])}~{sha256(encoded).hexdigest()[:16]}"
+    start = encoded[: MAX_NAME - 17].decode("utf-8", "ignore")
+    return f"{start}~{sha256(encoded).hexdigest()[:16]}"
 
 
 def _doubts(calibration: Calibration | None, rate: float) -> list[str]:
