@@ -29,7 +29,7 @@ from datasets.folder import FolderBatch, FoundImage, find_images, read_batches, 
 from datasets.images import Preprocessing
 from padim.calibration import Calibration
 from padim.model import PaDiM
-from utils.environment import choose_device, describe
+from utils.environment import choose_device, describe, hold_memory_flat
 from utils.errors import OptionError
 from utils.files import check_writable, write_json, write_text, written_whole
 from utils.fitted import load_fitted
@@ -174,6 +174,7 @@ def predict(args: Namespace) -> int:
     Raises:
         DataError, ModelError, OptionError: something given cannot be used.
     """
+    hold_memory_flat()
     device = choose_device(args.device)
     own = [args.save_path / name for name in ("maps", "overlays")]
     images = find_images(args.input, [args.save_path, *own])
