@@ -37,7 +37,11 @@ class Preprocessing:
         Raises:
             DataError: the file cannot be read as an image.
         """
-        pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1)[None]
+        return self.crop_of(read_image(path))
+
+    def crop_of(self, pixels: np.ndarray) -> torch.Tensor:
+        """The crop of an image as ``read_image`` gives it, uint8 (3, crop, crop)."""
+        pixels = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         size = (self.resize, self.resize)
         resized = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)
         return self._centre(resized[0]).contiguous()
@@ -114,8 +118,7 @@ def image_size(path: Path) -> tuple[int, int]:
             is_transposed = tags.get(ExifTags.Base.Orientation) in _TRANSPOSED
             return (height, width) if is_transposed else (width, height)
     except UnidentifiedImageError:
-        height, width = _read_exotic(path).shape[:2]
-        return width, height
+        return _exotic_size(path)
     except Exception as error:  # as in _decode
         raise DataError(_unreadable(path, error)) from error
 
@@ -135,12 +138,28 @@ def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.nda
         raise DataError(_unreadable(path, error)) from error
 
 
-def _read_exotic(path: Path) -> np.ndarray:
-    """A file that Pillow does not know, such as TIFF with 16 bits a colour, by scikit-image."""
+def _exotic_size(path: Path) -> tuple[int, int]:
+    """``image_size`` of a file that Pillow does not know."""
+    _expect_tiff(path)
+    from tifffile import TiffFile  # slow to import; scikit-image's own reader
+
+    try:
+        with TiffFile(path) as file:
+            return file.pages[0].imagewidth, file.pages[0].imagelength
+    except Exception as error:  # as in _read_exotic
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _expect_tiff(path: Path) -> None:
     if path.stat().st_size == 0:
         raise DataError(f"image {path} is empty (0 bytes)")
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise DataError(f"{path} is not an image, or its first bytes are damaged")
+
+
+def _read_exotic(path: Path) -> np.ndarray:
+    """A file that Pillow does not know, such as TIFF with 16 bits a colour, by scikit-image."""
+    _expect_tiff(path)
     from skimage import io  # slow to import, and hardly ever needed
 
     try:

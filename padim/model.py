@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -133,7 +133,26 @@ class PaDiM:
         Raises:
             ModelError: the file is no such model, or the backbone is another.
         """
-        header, tensors = read_model_file(path)
+        return cls.restore(*read_model_file(path), backbone, path)
+
+    @classmethod
+    def restore(
+        cls,
+        header: ModelHeader,
+        tensors: Mapping[str, torch.Tensor | None],
+        backbone: Backbone,
+        path: Path,
+    ) -> PaDiM:
+        """``load`` in two steps, for one who learns from the header which backbone to make.
+
+        Args:
+            header, tensors: as ``read_model_file`` gives them.
+            backbone: as in ``load``.
+            path: where they were read from, for the message.
+
+        Raises:
+            ModelError: the backbone is another than the model was fitted with.
+        """
         found = (backbone.name, list(backbone.layers), backbone.checksum())
         fitted = (header.backbone, header.layers, header.weights_checksum)
         if found != fitted:

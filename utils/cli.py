@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from datasets.errors import DataError
 from padim.errors import ModelError
 from utils.errors import OptionError
-from utils.options import get_args_parser, parse_args
+from utils.notices import one_line
+from utils.options import get_args_parser, get_export_parser, get_predict_parser, parse_args
 
 BAD_INPUT = 2
+SOME_FAILED = 1
 
 
 def main(
@@ -21,7 +23,7 @@ def main(
     embedding_dim: int,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Run an entry script.
+    """Run an entry script that fits and evaluates.
 
     Args:
         backbone: a key of ``padim.backbones.BACKBONES``.
@@ -31,26 +33,76 @@ def main(
         argv: arguments; None for the command line's.
 
     Returns:
-        The exit status: 0; 2 after bad input (one line on stderr); 130 or 143 when stopped by
-        SIGINT or SIGTERM.
+        The exit status: 0, or as ``_guarded`` has it.
+    """
+    args = parse_args(get_args_parser(description, reduction, embedding_dim), argv)
+
+    def work() -> int:
+        from utils.run import run  # imports PyTorch, so only once the options are known good
+
+        run(backbone, args)
+        return 0
+
+    return _guarded(work, "finished classes are kept", "run again to go on")
+
+
+def predict(argv: Sequence[str] | None = None) -> int:
+    """Run ``predict.py``.
+
+    Returns:
+        The exit status: 0; 1 where an image could not be judged; or as ``_guarded`` has it.
+    """
+    args = get_predict_parser().parse_args(argv)
+
+    def work() -> int:
+        from utils.prediction import predict
+
+        return SOME_FAILED if predict(args) else 0
+
+    return _guarded(work, "maps written so far are kept", "--overwrite starts anew")
+
+
+def export(argv: Sequence[str] | None = None) -> int:
+    """Run ``export.py``.
+
+    Returns:
+        The exit status: 0, or as ``_guarded`` has it.
+    """
+    args = get_export_parser().parse_args(argv)
+
+    def work() -> int:
+        from utils.export import export
+
+        export(args)
+        return 0
+
+    return _guarded(work, "nothing is written", "run again")
+
+
+def _guarded(work: Callable[[], int], kept: str, advice: str) -> int:
+    """Do a script's work, and turn what stops it into one line on stderr.
+
+    Args:
+        work: returns the exit status.
+        kept: what there is after it was stopped.
+        advice: what to do then.
+
+    Returns:
+        The status of ``work``; 2 after bad input; 130 or 143 when stopped by SIGINT or SIGTERM.
     """
     for output in (sys.stdout, sys.stderr):
         output.reconfigure(errors="backslashreplace")  # file names need not be valid text
     signal.signal(signal.SIGTERM, _interrupt)
-    args = parse_args(get_args_parser(description, reduction, embedding_dim), argv)
     try:
-        from utils.run import run  # imports PyTorch, so only once the options are known good
-
-        run(backbone, args)
+        return work()
     except (DataError, ModelError, OptionError) as error:
         return _fail(str(error))
     except OSError as error:  # a full disk, a folder taken away during the run
         what = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{what}{error.strerror or error}; finished classes are kept")
+        return _fail(f"{what}{error.strerror or error}; {kept}")
     except KeyboardInterrupt as interrupt:
-        print("stopped; finished classes are kept, run again to go on", file=sys.stderr)
+        print(f"stopped; {kept}, {advice}", file=sys.stderr)
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
-    return 0
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -59,6 +111,5 @@ def _interrupt(number: int, _frame: object) -> None:
 
 
 def _fail(message: str) -> int:
-    line = message.replace("\n", "\\n").replace("\r", "\\r")
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return BAD_INPUT

@@ -124,21 +124,21 @@ def _black_and_white(mask: np.ndarray) -> np.ndarray:
 def _outlined(image: np.ndarray, called: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The image with the outlines of the true and the predicted regions, two pixels wide."""
     drawn = image.copy()
-    drawn[_outline(truth)] = TRUE
-    drawn[_outline(called)] = PREDICTED
+    drawn[outline(truth)] = TRUE
+    drawn[outline(called)] = PREDICTED
     return drawn
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def outline(mask: np.ndarray) -> np.ndarray:
     """The pixels of a region that touch its outside, and those outside that touch it."""
-    outline = np.zeros_like(mask)
+    found = np.zeros_like(mask)
     edges = mask[1:] != mask[:-1]
-    outline[1:] |= edges
-    outline[:-1] |= edges
+    found[1:] |= edges
+    found[:-1] |= edges
     edges = mask[:, 1:] != mask[:, :-1]
-    outline[:, 1:] |= edges
-    outline[:, :-1] |= edges
-    return outline
+    found[:, 1:] |= edges
+    found[:, :-1] |= edges
+    return found
 
 
 def _text(

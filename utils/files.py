@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.errors import OptionError
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -32,3 +34,20 @@ def write_json(path: Path, content: object) -> None:
         ValueError: a NaN or an infinity is in it, which JSON does not have.
     """
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of ``--save_path``, and see that it takes files.
+
+    Raises:
+        OptionError: it does not.
+    """
+    probe = path / ".writable"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OptionError(
+            f"--save_path {path} cannot be written to ({error.strerror}); give another folder"
+        ) from error

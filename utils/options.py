@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
+WEIGHTS = "imagenet|random|FILE"
 MAX_SIDE = 8192  # pixels; a mistyped size should not end in the machine's memory
 
 
@@ -32,12 +33,7 @@ def get_args_parser(
         reduction: the backbone's default for ``--reduction``.
         embedding_dim: its default for ``--embedding_dim``.
     """
-    parser = _Parser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    # Without it a prefix such as --data would be taken, and mean something else one day.
-    parser.allow_abbrev = False
-
+    parser = _parser(description)
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data_path",
@@ -62,7 +58,7 @@ def get_args_parser(
     method.add_argument(
         "--weights",
         default="imagenet",
-        metavar="imagenet|random|FILE",
+        metavar=WEIGHTS,
         help="imagenet (downloaded once), random (to try the program only), or a file",
     )
     method.add_argument(
@@ -90,29 +86,13 @@ def get_args_parser(
         "--sigma", type=_real(allow_zero=True), default=4.0, help="smoothing of the map in pixels"
     )
 
-    method.add_argument(
-        "--false_alarm_rate",
-        type=_rate,
-        default=0.01,
-        help="share of normal images, and of normal pixels, that thresholds let be called",
-    )
-
-    running = parser.add_argument_group("running")
-    running.add_argument("--batch_size", type=_whole(1), default=16, help="images a batch")
-    running.add_argument(
-        "--num_workers",
-        type=_whole(0),
-        default=min(8, _usable_cores()),
-        help="processes that decode images; 0 decodes in the main one",
-    )
+    _add_rate(method)
+    running = _add_running(parser)
     running.add_argument(
         "--image_cache",
         type=Path,
         metavar="DIR",
         help="folder to keep decoded images in, for other seeds and backbones; left out, none are",
-    )
-    running.add_argument(
-        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
     )
     running.add_argument(
         "--figures",
@@ -133,6 +113,65 @@ def get_args_parser(
     return parser
 
 
+def get_predict_parser() -> argparse.ArgumentParser:
+    """The parser of ``predict.py``."""
+    parser = _parser("Judge new images with a fitted model: no labels, no masks, any folders")
+    data = parser.add_argument_group("data")
+    _add_model(data)
+    data.add_argument(
+        "--input",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR|FILE",
+        help="images, or folders that are searched for images, however deep",
+    )
+    data.add_argument("--save_path", type=Path, required=True, help="where results go")
+
+    judging = parser.add_argument_group("judging")
+    _add_rate(judging)
+    judging.add_argument(
+        "--maps", choices=("all", "none"), default="all", help="anomaly maps as 16-bit PNG"
+    )
+    judging.add_argument(
+        "--map_size",
+        choices=("original", "crop"),
+        default="original",
+        help="of the 16-bit maps: at their place in the original image, or the crop alone",
+    )
+    judging.add_argument(
+        "--npy", action="store_true", help="also the maps of the crops as float32 .npy"
+    )
+    judging.add_argument(
+        "--figures",
+        type=_figures,
+        default="200",
+        metavar="all|N|none",
+        help="overlays; N takes the images of the highest scores",
+    )
+    running = _add_running(parser)
+    running.add_argument(
+        "--overwrite", action="store_true", help="replace what a prediction left in --save_path"
+    )
+    return parser
+
+
+def get_export_parser() -> argparse.ArgumentParser:
+    """The parser of ``export.py``."""
+    parser = _parser("Write a fitted model and its network as one ONNX graph")
+    _add_model(parser)
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE.onnx", help="the file to write"
+    )
+    parser.add_argument(
+        "--input",
+        choices=("uint8", "normalised"),
+        default="uint8",
+        help="what the graph takes: crops as they are, or float32 normalised as for ImageNet",
+    )
+    return parser
+
+
 def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse and check what can be checked without looking at the data.
 
@@ -148,6 +187,56 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> a
     if args.reduction == "none":
         args.embedding_dim = None
     return args
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    # Without allow_abbrev=False a prefix such as --data would be taken, and mean something else
+    # one day.
+    return _Parser(
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    running = parser.add_argument_group("running")
+    running.add_argument("--batch_size", type=_whole(1), default=16, help="images a batch")
+    running.add_argument(
+        "--num_workers",
+        type=_whole(0),
+        default=min(8, _usable_cores()),
+        help="processes that decode images; 0 decodes in the main one",
+    )
+    running.add_argument(
+        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
+    )
+    return running
+
+
+def _add_rate(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--false_alarm_rate",
+        type=_rate,
+        default=0.01,
+        metavar="RATE",
+        help="share of normal images, and of normal pixels, that thresholds let be called",
+    )
+
+
+def _add_model(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a fitted model, models/<class>.pt of a run",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar=WEIGHTS,
+        help="the network's; left out, those the model was fitted with",
+    )
 
 
 def _split_commas(names: list[str] | None) -> list[str] | None:
@@ -182,10 +271,11 @@ def _real(allow_zero: bool) -> Callable[[str], float]:
 
 
 def _rate(text: str) -> float:
-    rate = _number(float, text, "a share between 0 and 1")
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range; give a share between 0 and 1")
-    return rate
+    wanted = "a number above 0 and below 1"
+    value = _number(float, text, wanted)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; give {wanted}")
+    return value
 
 
 def _crop(text: str) -> int | str:
@@ -193,7 +283,7 @@ def _crop(text: str) -> int | str:
 
 
 def _figures(text: str) -> int | None:
-    """The number of figures a class: None for all."""
+    """The number of figures: None for all."""
     return {"all": None, "none": 0}[text] if text in ("all", "none") else _whole(0)(text)
 
 

@@ -39,29 +39,36 @@ def render_page(
     """
     parts = {
         "title": escape(title),
-        "warnings": _warnings(warnings),
-        "links": "".join(f'<a href="{escape(_url(n))}">{escape(n)}</a>\n' for n in links),
-        "facts": _facts(facts),
+        "warnings": warning_list(warnings),
+        "links": "".join(f'<a href="{escape(url(n))}">{escape(n)}</a>\n' for n in links),
+        "facts": fact_list(facts),
         "head": "".join(_heading(name) for name in columns),
         "body": _rows([row for row in rows if not row.get("mean")], columns, records),
         "foot": _rows([row for row in rows if row.get("mean")], columns, ()),
         "notes": _notes(records),
         "data": _json([_class(record) for record in records]),
     }
-    template = TEMPLATE.read_text(encoding="utf-8")
+    return fill(TEMPLATE, parts)
+
+
+def fill(template: Path, parts: Mapping[str, str]) -> str:
+    """The template with ``{{name}}`` replaced by the parts, which are markup already."""
     # One pass, so that text which looks like a placeholder is not filled in again.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    text = template.read_text(encoding="utf-8")
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text)
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _warnings(warnings: Sequence[str]) -> str:
+def warning_list(warnings: Sequence[str]) -> str:
+    """What must be read before any number, as a banner; nothing where there is nothing."""
     if not warnings:
         return ""
     lines = "".join(f"<li>{escape(line)}</li>" for line in warnings)
     return f'<ul class="warnings" aria-label="Warnings">{lines}</ul>'
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def fact_list(facts: Mapping[str, str]) -> str:
+    """Names and values, the inside of a ``dl``."""
     return "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>\n" for k, v in facts.items())
 
 
@@ -140,6 +147,6 @@ def _json(value: object) -> str:
     return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _url(name: str) -> str:
+def url(name: str) -> str:
     """Return the relative address of a file, bytes that are not UTF-8 included."""
     return quote(name.encode("utf-8", "surrogateescape"), safe="/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -23,3 +24,8 @@ def progress(items: Iterable[Item], total: int, class_name: str, phase: str) -> 
         for item in items:
             yield item
             bar.update(len(item) if hasattr(item, "__len__") else 1)
+
+
+def say(line: str) -> None:
+    """Print a line to stderr, above the bar where there is one."""
+    tqdm.write(line, file=sys.stderr)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 from datasets.demo import draw_demo_set
 from datasets.images import Preprocessing
@@ -20,18 +18,13 @@ from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
 from utils.environment import choose_device, describe
-from utils.errors import OptionError
 from utils.evaluation import measure_class, score_class
+from utils.files import check_writable
 from utils.gallery import draw_class_figures
+from utils.notices import DEMO, UNTRAINED, warn
 from utils.progress import progress
 from utils.results import ResultsFolder
 from utils.tables import scores_csv, terminal_table
-
-UNTRAINED = (
-    "UNTRAINED WEIGHTS: the network was never trained, so these are not results of PaDiM; "
-    "they show that the program runs"
-)
-DEMO = "DEMO IMAGES: drawn by this program, so the numbers say nothing about real ones"
 
 
 def run(backbone_name: str, args: Namespace) -> None:
@@ -41,7 +34,7 @@ def run(backbone_name: str, args: Namespace) -> None:
         DataError, ModelError, OptionError: something given cannot be used.
     """
     device = choose_device(args.device)
-    _check_writable(args.save_path)
+    check_writable(args.save_path)
     is_demo = args.data_path is None
     root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
     names = choose_classes(root, args.classes)
@@ -71,7 +64,7 @@ def run(backbone_name: str, args: Namespace) -> None:
         item for item in classes if args.overwrite or not results.finished(item.name, item.digest())
     ]
     backbone.to(device)
-    _warn(warnings)
+    warn(warnings)
     stream = ImageStream(
         todo,
         Preprocessing(args.resize, args.crop),
@@ -90,7 +83,7 @@ def run(backbone_name: str, args: Namespace) -> None:
             results.write_tables()
             results.write_overview()
     _print_end(results, len(classes) - len(todo))
-    _warn(warnings)
+    warn(warnings)
 
 
 def run_name(
@@ -150,7 +143,7 @@ def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone,
     except ModelError as error:
         if not is_demo or args.weights != "imagenet":
             raise
-        _warn([str(error)])
+        warn([str(error)])
         return Backbone(name, "random", args.layers, args.seed), True
 
 
@@ -171,29 +164,11 @@ def _settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, ob
     }
 
 
-def _check_writable(path: Path) -> None:
-    probe = path / ".writable"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OptionError(
-            f"--save_path {path} cannot be written to ({error.strerror}); give another folder"
-        ) from error
-
-
 def _printable(args: Namespace) -> Mapping[str, object]:
     return {
         name: value if isinstance(value, (int, float, list, type(None))) else str(value)
         for name, value in vars(args).items()
     }
-
-
-def _warn(warnings: Sequence[str]) -> None:
-    sys.stdout.flush()  # so that the lines come in the order they are written
-    for warning in warnings:
-        print(f"!!! {warning}", file=sys.stderr, flush=True)
 
 
 def _print_end(results: ResultsFolder, n_kept: int) -> None:
