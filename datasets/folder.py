@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.errors import DataError
-from datasets.images import Preprocessing, image_size, read_image
+from datasets.images import Preprocessing, read_image
 from datasets.mvtec import IMAGE_SUFFIXES
-
-MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 
 
 @dataclass(frozen=True)
@@ -120,22 +116,6 @@ def read_batches(
     yield from loader
 
 
-def read_checked(path: Path) -> np.ndarray:
-    """``read_image``, but of nothing that would fill the memory.
-
-    Raises:
-        DataError: the file cannot be read as an image, or has more than ``MAX_PIXELS``.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of bombs, which are looked for here, and of odd metadata
-        width, height = image_size(path)
-        if width * height > MAX_PIXELS:
-            raise DataError(
-                f"image {path} has {width} x {height} pixels; at most {MAX_PIXELS} are read"
-            )
-        return read_image(path)
-
-
 class _Reader(Dataset):
     """Indexed by images, of which it knows none."""
 
@@ -146,7 +126,7 @@ class _Reader(Dataset):
         self, image: FoundImage
     ) -> tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]:
         try:
-            pixels = read_checked(image.path)
+            pixels = read_image(image.path)
             height, width = pixels.shape[:2]
             return image, self._preprocessing.crop_of(pixels), (width, height)
         except (DataError, OSError, MemoryError) as error:

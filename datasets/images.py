@@ -9,7 +9,9 @@ of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from datasets.errors import DataError
 # A rotated photograph is stored lying and says so in this tag; 5 to 8 swap width and height.
 _TRANSPOSED = (5, 6, 7, 8)
 _LOSSY = ("JPEG", "MPO")
+MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: the file is no image.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             width, height = image.size
             may_be_turned = image.format in (*_LOSSY, "TIFF")
             tags = image.getexif() if may_be_turned else {}
@@ -119,6 +122,8 @@ def image_size(path: Path) -> tuple[int, int]:
             return (height, width) if is_transposed else (width, height)
     except UnidentifiedImageError:
         return _exotic_size(path)
+    except DataError:
+        raise
     except Exception as error:  # as in _decode
         raise DataError(_unreadable(path, error)) from error
 
@@ -126,7 +131,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Decode a file, turn it upright and convert it: (height, width) or (height, width, 3)."""
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             image.load()
             # On a turned image Pillow forgets the format, which tells lossy masks: convert first.
             converted = convert(image)
@@ -134,8 +139,27 @@ def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.nda
             return np.array(converted)
     except UnidentifiedImageError:
         return _read_exotic(path)
+    except DataError:
+        raise
     except Exception as error:  # a damaged file makes Pillow's readers trip over nearly anything
         raise DataError(_unreadable(path, error)) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image that is of a size to be read; nothing Pillow has to remark on it is printed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            _check_size(path, *image.size)
+            yield image
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"image {path} has {width} x {height} pixels; at most {MAX_PIXELS} are read"
+        )
 
 
 def _exotic_size(path: Path) -> tuple[int, int]:
@@ -159,7 +183,7 @@ def _expect_tiff(path: Path) -> None:
 
 def _read_exotic(path: Path) -> np.ndarray:
     """A file that Pillow does not know, such as TIFF with 16 bits a colour, by scikit-image."""
-    _expect_tiff(path)
+    _check_size(path, *_exotic_size(path))
     from skimage import io  # slow to import, and hardly ever needed
 
     try:

@@ -12,6 +12,7 @@ the masked images are read, so that a mask that does not fit is found before any
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ OBJECTS = (
 )
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 GOOD = "good"
+LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RESERVED = ("textures", "objects", "all")  # the names of the mean rows of every table
 
 
@@ -65,13 +67,6 @@ class AnomalyClass:
     test: tuple[Sample, ...]
 
     @property
-    def group(self) -> str | None:
-        """``textures`` or ``objects`` for a class of MVTec AD, None for any other."""
-        if self.name in TEXTURES:
-            return "textures"
-        return "objects" if self.name in OBJECTS else None
-
-    @property
     def has_masks(self) -> bool:
         """Whether every defective test image has a mask, and there is at least one."""
         defective = [sample for sample in self.test if sample.is_defective]
@@ -98,7 +93,11 @@ def find_classes(root: Path) -> list[str]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise DataError(f"data folder {root} {what}; give the folder that holds the classes")
-    names = {entry.name for entry in root.iterdir() if (entry / "train" / GOOD).is_dir()}
+    names = {
+        entry.name
+        for entry in root.iterdir()
+        if (entry / "train" / GOOD).is_dir() and not entry.name.startswith(".")
+    }
     if not names:
         raise DataError(_not_in_layout(root))
     known = [name for name in TEXTURES + OBJECTS if name in names]
@@ -112,6 +111,11 @@ def choose_classes(root: Path, wanted: Sequence[str] | None) -> list[str]:
         DataError: as ``find_classes``, or a name in ``wanted`` is no class of this data set.
     """
     found = find_classes(root)
+    if wanted is not None:  # "a b", "a,b" and "a, b" all name two, unless one is called so
+        parts = ([name] if name in found else name.split(",") for name in wanted)
+        wanted = [part for names in parts for part in names if part]
+        if not wanted:
+            raise DataError(f"--classes names none; the classes in {root} are: {', '.join(found)}")
     unknown = sorted(set(wanted or ()).difference(found))
     if unknown:
         raise DataError(
@@ -122,6 +126,11 @@ def choose_classes(root: Path, wanted: Sequence[str] | None) -> list[str]:
     for name in chosen:
         if name in RESERVED:
             raise DataError(f"class folder {root / name}: '{name}' names a mean row; rename it")
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise DataError(
+                f"class folder {root / name}: no file can be named after it; "
+                f"rename it to at most {LONGEST_NAME} bytes"
+            )
     return chosen
 
 

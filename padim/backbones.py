@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,11 @@ def _load_weights(
         state, origin = _download(spec), spec.weights_url
     else:
         state, origin = _read_state_dict(Path(weights)), str(weights)
+    bad = [name for name, tensor in state.items() if not _is_usable(tensor)]
+    if bad:
+        raise ModelError(
+            f"weights {origin}: {bad[0]} is sparse, complex or not finite; give trained weights"
+        )
     own = network.state_dict(keep_vars=True)
     running = {id(tensor) for tensor in used.state_dict(keep_vars=True).values()}
     needed = [name for name, tensor in own.items() if id(tensor) in running and tensor.dim() > 0]
@@ -253,6 +259,11 @@ def _load_weights(
                 f"the file {problem} {names[0]}{more}"
             )
     network.load_state_dict({name: state[name] for name in state if name in needed}, strict=False)
+
+
+def _is_usable(tensor: torch.Tensor) -> bool:
+    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return is_plain and not tensor.is_complex() and bool(tensor.isfinite().all())
 
 
 def _download(spec: BackboneSpec) -> dict[str, torch.Tensor]:
@@ -274,9 +285,12 @@ def _download(spec: BackboneSpec) -> dict[str, torch.Tensor]:
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """A file of tensors by name, or one with such a dictionary under ``state_dict``."""
     if not path.is_file():
-        raise ModelError(f"weights file {path} does not exist; give imagenet, random or a file")
+        what = "is no file" if path.exists() else "does not exist"
+        raise ModelError(f"weights file {path} {what}; give imagenet, random or a file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats, for which there is a line below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds on a file that is something else
         raise ModelError(
             f"weights file {path} cannot be loaded: expected a state_dict saved by torch.save, "

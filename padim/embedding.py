@@ -126,10 +126,10 @@ def fit_pca(taps: Iterable[Sequence[torch.Tensor]], channels: Sequence[int], dim
             first = rows.mean(dim=0)  # a shift near the mean keeps float32 products exact enough
         rows = rows - first
         count += len(rows)
-        mean = mean + rows.sum(dim=0, dtype=torch.float64)
-        scatter = scatter + (rows.T @ rows).double()
+        mean = mean + rows.sum(dim=0).cpu().double()
+        scatter = scatter + (rows.T @ rows).cpu().double()
     covariance = scatter / count - torch.outer(mean, mean) / count**2
-    components = torch.linalg.eigh(covariance.cpu()).eigenvectors.flip(1)[:, :dim]
+    components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
     return Reduction(channels, projection=components.to(first.device, torch.float32).contiguous())
 
 

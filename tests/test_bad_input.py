@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import draw_class, draw_image
 from PIL import Image
+from torchvision import models
 
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
@@ -120,8 +123,8 @@ def test_only_good_or_only_defective_test_images(
     # Only defective images still have good pixels, so pixel numbers exist.
     assert (row["pixel_auroc"] == "") == (missing == "spot")
     folder = result(tmp_path / "out")
-    for path in [*folder.glob("*.csv"), *folder.glob("*.json"), *folder.glob("*.html")]:
-        assert "nan" not in path.read_text().lower().replace("<script", "")
+    for path in (*folder.glob("**/*.csv"), *folder.glob("**/*.json"), *folder.glob("*.html")):
+        assert not re.search(r"\bnan\b", path.read_text(), re.IGNORECASE), path
     assert len(list((folder / "figures/tiles").iterdir())) == 3
 
 
@@ -135,6 +138,21 @@ def test_weights_of_another_network_or_no_weights(data_root: Path, tmp_path: Pat
     expect_one_line(capsys, status, str(other), "cannot be loaded")
     status = run(data_root, tmp_path / "out", weights=str(tmp_path / "none.pth"))
     expect_one_line(capsys, status, "none.pth", "does not exist")
+    status = run(data_root, tmp_path / "out", weights=str(tmp_path))
+    expect_one_line(capsys, status, "is no file")
+    state = models.resnet18(weights=None).state_dict()
+    state["layer1.0.conv1.weight"][0, 0] = torch.nan
+    torch.save(state, other)
+    status = run(data_root, tmp_path / "out", weights=str(other))
+    expect_one_line(capsys, status, "layer1.0.conv1.weight is sparse, complex or not finite")
+    torch.save(state | {"fc.bias": torch.zeros(1000).to_sparse()}, other)
+    status = run(data_root, tmp_path / "out", weights=str(other))
+    expect_one_line(capsys, status, "not finite")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(other))
+    status = run(data_root, tmp_path / "out", weights=str(other))
+    expect_one_line(capsys, status, "cannot be loaded")
 
 
 def test_more_channels_than_there_are(data_root: Path, tmp_path: Path, capsys) -> None:
@@ -179,10 +197,10 @@ def test_trained_weights_that_cannot_be_had(
 def test_results_of_other_settings_are_not_mixed(data_root: Path, tmp_path: Path, capsys) -> None:
     save = tmp_path / "out"
     assert run(data_root, save) == 0
-    expect_one_line(capsys, run(data_root, save, "--sigma=2"), "--sigma 4.0 then, 2.0 now")
+    expect_one_line(capsys, run(data_root, save, "--sigma=2"), "sigma 4.0 then, 2.0 now")
     draw_class(data_root, "more")
     status = run(data_root, save, "--sigma=2", "--overwrite", "--classes=more")
-    expect_one_line(capsys, status, "class tiles", "--sigma")
+    expect_one_line(capsys, status, "class tiles", "sigma 4.0 then, 2.0 now")
     shutil.rmtree(data_root / "more")
     assert run(data_root, save, "--sigma=2", "--overwrite") == 0
     content = json.loads((result(save) / "results.json").read_text())

@@ -23,6 +23,16 @@ def test_lossless_rgb_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read_image(path), RGB)
 
 
+def test_the_papers_crop_is_the_centre(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    crop = Preprocessing().image(tmp_path / "image.png").permute(1, 2, 0)
+    np.testing.assert_array_equal(crop, pixels[16:240, 16:240])
+    Image.fromarray(pixels[:, :, 0] // 128).save(tmp_path / "mask.png")
+    mask = Preprocessing().mask(tmp_path / "mask.png")
+    np.testing.assert_array_equal(mask, pixels[16:240, 16:240, 0] >= 128)
+
+
 def test_jpeg_is_close(tmp_path: Path) -> None:
     smooth = np.tile(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], (30, 1, 3))
     Image.fromarray(smooth).save(tmp_path / "image.JPG", quality=95)

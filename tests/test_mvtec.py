@@ -27,8 +27,9 @@ def test_known_classes_come_in_the_papers_order_then_the_others(tmp_path: Path) 
 def test_a_class_is_listed(data_root: Path) -> None:
     (data_root / "tiles/train/good/.hidden.png").touch()
     (data_root / "tiles/train/good/notes.txt").touch()
+    (data_root / ".hidden/train/good").mkdir(parents=True)
     item = read_class(data_root, "tiles")
-    assert (len(item.train), len(item.test), item.has_masks, item.group) == (6, 6, True, None)
+    assert (len(item.train), len(item.test), item.has_masks) == (6, 6, True)
     assert [sample.defect for sample in item.test] == ["good"] * 3 + ["spot"] * 3
     assert item.test[3].mask == data_root / "tiles/ground_truth/spot/000_mask.png"
     assert [sample.is_defective for sample in item.test] == [False] * 3 + [True] * 3

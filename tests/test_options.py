@@ -23,10 +23,10 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_values_are_converted() -> None:
-    args = parse("--classes", "a,b", "c", "--layers=layer1", "--crop=none", "--figures=3")
+    args = parse("--classes", "a,b", "c", "--layers", "layer1,stem", "--crop=none", "--figures=3")
     assert (args.classes, args.layers, args.crop, args.figures) == (
-        ["a", "b", "c"],
-        ["layer1"],
+        ["a,b", "c"],  # split where the classes are known, for one may be called so
+        ["layer1", "stem"],
         256,
         3,
     )
@@ -47,7 +47,15 @@ def test_values_are_converted() -> None:
         (["--epsilon", "nan"], "a number above 0"),
         (["--sigma", "-2"], "a number from 0 up"),
         (["--device", "gpu"], "'gpu' is none of auto, cpu, cuda, cuda:N, mps"),
-        (["--figures", "some"], "'some' is no number"),
+        (["--figures", "some"], "'some' is none of all, none and a whole number"),
+        (["--device", "cuda:128"], "'cuda:128' is none of auto"),
+        (["--device", "cuda:\u00b2"], "is none of auto"),
+        (["--sigma", "1e10"], "--sigma 1e+10 is larger than the image, 224 pixels"),
+        (["--epsilon", "1e300"], "at most 1e+06"),
+        (["--layers", ","], "--layers names none"),
+        (["--reduction", "none", "--embedding_dim", "5"], "--reduction none keeps all channels"),
+        (["--seed", "a\nb"], "'a\\nb' is no number"),
+        (["--false_alarm_rate", "1"], "above 0 and below 1"),
         (["--reduction", "lda"], "choose from"),
         (["--data", "x"], "unrecognized arguments: --data x"),
         (["--classes"], "expected at least one argument"),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from utils.files import written_whole
 from utils.metrics import PRO_LIMIT
+from utils.names import LONGEST, printable
 
 # Ten hues twice: with solid lines first and dashed ones after, twenty classes can be told apart.
 _COLOURS = colormaps["tab10"].colors
@@ -55,7 +56,8 @@ def _draw_axes(
         x, y = record["curves"][curve]
         value = record["metrics"][metric]
         # A name that begins with an underscore would be left out of the legend, and $ means maths.
-        label = f"\u200b{record['class']} {value:.3f}".replace("$", r"\$")
+        name = printable(record["class"], LONGEST).replace("$", r"\$")
+        label = f"\u200b{name} {value:.3f}"
         colour = _COLOURS[index % len(_COLOURS)]
         dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
         axes.plot(x, y, dashes, color=colour, linewidth=1.5, label=label, clip_on=False)

@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.names import printable
+
 PANELS = ("image", "ground truth", "anomaly map", "predicted mask", "segmentation")
 PANEL_SIDE = (192, 384)  # pixels, at least and at most; a crop in between is shown pixel by pixel
 MARGIN = 12
@@ -145,7 +147,7 @@ def _text(
     image: Image.Image, at: tuple[int, int], text: str, colour: tuple[int, int, int], size: int
 ) -> int:
     """Write a line of text; returns where it ends."""
-    line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+    line = printable(text)
     draw = ImageDraw.Draw(image)
     draw.text(at, line, fill=colour, font=_font(size))
     return int(at[0] + draw.textlength(line, font=_font(size)))

@@ -6,10 +6,14 @@ Nothing heavy is imported here, so ``--help`` and a mistyped option answer at on
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from utils.notices import one_line
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
 WEIGHTS = "imagenet|random|FILE"
@@ -20,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)} (--help lists the options)\n")
 
 
 def get_args_parser(
@@ -34,6 +38,7 @@ def get_args_parser(
         embedding_dim: its default for ``--embedding_dim``.
     """
     parser = _parser(description)
+    parser.set_defaults(usual_embedding_dim=embedding_dim)
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data_path",
@@ -70,15 +75,13 @@ def get_args_parser(
     method.add_argument(
         "--embedding_dim",
         type=_whole(1),
-        default=embedding_dim,
-        help="channels kept (of no meaning with --reduction none)",
+        default=argparse.SUPPRESS,
+        help=f"channels kept; left out, {embedding_dim}, or all with --reduction none",
     )
-    method.add_argument(
-        "--seed", type=_whole(0, 2**32 - 1), default=0, help="of the channels drawn"
-    )
+    method.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="of all that is drawn")
     method.add_argument(
         "--epsilon",
-        type=_real(allow_zero=False),
+        type=_real(allow_zero=False, high=1e6),
         default=0.01,
         help="added to the diagonal of every covariance",
     )
@@ -182,10 +185,20 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> a
         args.crop = args.resize
     if args.crop > args.resize:
         parser.error(f"--crop {args.crop} is larger than --resize {args.resize}")
-    args.classes = _split_commas(args.classes)
-    args.layers = _split_commas(args.layers)
-    if args.reduction == "none":
-        args.embedding_dim = None
+    if args.sigma > args.crop:
+        parser.error(f"--sigma {args.sigma:g} is larger than the image, {args.crop} pixels")
+    if args.layers is not None:  # "a b", "a,b" and "a, b" all name two
+        args.layers = [part for name in args.layers for part in name.split(",") if part]
+        if not args.layers:
+            parser.error("--layers names none; leave it out for the paper's")
+    is_given = "embedding_dim" in args
+    if args.reduction == "none" and is_given:
+        parser.error(
+            "--embedding_dim: --reduction none keeps all channels; give another --reduction"
+        )
+    if not is_given:
+        args.embedding_dim = None if args.reduction == "none" else args.usual_embedding_dim
+    del args.usual_embedding_dim
     return args
 
 
@@ -239,13 +252,6 @@ def _add_model(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _split_commas(names: list[str] | None) -> list[str] | None:
-    """``a b``, ``a,b`` and ``a, b`` all name two things."""
-    if names is None:
-        return None
-    return [part for name in names for part in name.split(",") if part]
-
-
 def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     wanted = f"a whole number from {low}" + (f" to {high}" if high else " up")
 
@@ -258,12 +264,13 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def _real(allow_zero: bool) -> Callable[[str], float]:
+def _real(allow_zero: bool, high: float = math.inf) -> Callable[[str], float]:
     wanted = "a number from 0 up" if allow_zero else "a number above 0"
+    wanted += f" and at most {high:g}" if high < math.inf else ""
 
     def convert(text: str) -> float:
         value = _number(float, text, wanted)
-        if not 0 <= value < float("inf") or (value == 0 and not allow_zero):
+        if not 0 <= value <= high or math.isinf(value) or (value == 0 and not allow_zero):
             raise argparse.ArgumentTypeError(f"{text} is out of range; give {wanted}")
         return value
 
@@ -284,12 +291,14 @@ def _crop(text: str) -> int | str:
 
 def _figures(text: str) -> int | None:
     """The number of figures: None for all."""
-    return {"all": None, "none": 0}[text] if text in ("all", "none") else _whole(0)(text)
+    words = {"all": None, "none": 0}
+    if text in words or text.isdecimal():
+        return words[text] if text in words else int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is none of all, none and a whole number from 0 up")
 
 
 def _device(text: str) -> str:
-    kind, colon, number = text.partition(":")
-    if text in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and colon and number.isdigit()):
+    if re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", text, re.ASCII):
         return text
     raise argparse.ArgumentTypeError(f"'{text}' is none of auto, cpu, cuda, cuda:N, mps")
 

@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 
 from datasets.errors import DataError
-from datasets.folder import FolderBatch, FoundImage, find_images, read_batches, read_checked
-from datasets.images import Preprocessing
+from datasets.folder import FolderBatch, FoundImage, find_images, read_batches
+from datasets.images import Preprocessing, read_image
 from padim.calibration import Calibration
 from padim.model import PaDiM
 from utils.environment import choose_device, describe, hold_memory_flat
@@ -160,7 +160,7 @@ class MapWriter:
                 np.save(file, crop_map)
         if is_drawn:
             overlay = draw_overlay(
-                read_checked(image.path), units, self._placement, self._judge.has_thresholds
+                read_image(image.path), units, self._placement, self._judge.has_thresholds
             )
             _save_png(overlay, self.overlay_path(image.name))
 

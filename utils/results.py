@@ -18,6 +18,7 @@ from utils.files import write_json, write_text
 from utils.page import render_page
 from utils.tables import COLUMNS, result_rows, results_csv, results_markdown
 
+RECORD_VERSION = 2  # of what a record holds
 PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
 
 
@@ -31,7 +32,7 @@ class ResultsFolder:
             into the same tables.
         environment: what else is worth knowing of the run: options, versions, device.
         warnings: to be read before any number.
-        is_comparable: whether the numbers may be set beside published ones.
+        obstacle: why the numbers may not be set beside published ones; None where they may.
 
     Raises:
         OptionError: the folder cannot be written to.
@@ -44,14 +45,14 @@ class ResultsFolder:
         settings: Mapping,
         environment: Mapping,
         warnings: Sequence[str],
-        is_comparable: bool,
+        obstacle: str | None,
     ) -> None:
         self.path = save_path / run_name
         self.run_name = run_name
-        self._settings = dict(settings)
+        self._settings = json.loads(json.dumps(settings))  # as they are read back
         self._environment = environment
         self._warnings = warnings
-        self._is_comparable = is_comparable
+        self._obstacle = obstacle
         for folder in ("records", "figures", "models", "scores"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
 
@@ -65,18 +66,18 @@ class ResultsFolder:
         Raises:
             OptionError: a class that stays is from other settings or another data set.
         """
-        for record in self.records():
+        for record in self._all_records():
             if record["class"] in replaced:
                 continue
-            differing = [
-                f"--{key} {record['settings'].get(key)} then, {value} now"
-                for key, value in self._settings.items()
-                if record["settings"].get(key) != value
-            ]
             if record["class"] not in data_classes:
-                differing.append("it is not in this data set")
+                raise self._mismatch(record["class"], "it is not in this data set")
+            then = record["settings"]
+            differing = [key for key in self._settings if then.get(key) != self._settings[key]]
+            # A checksum differs because an option does; alone, it is all there is to say.
+            named = [key for key in differing if not key.endswith("checksum")] or differing
             if differing:
-                raise self._mismatch(record["class"], "; ".join(differing))
+                said = (f"{key} {then.get(key)} then, {self._settings[key]} now" for key in named)
+                raise self._mismatch(record["class"], "; ".join(said))
 
     def finished(self, name: str, digest: str) -> bool:
         """Whether a class is there, from the same images.
@@ -92,7 +93,7 @@ class ResultsFolder:
     def _mismatch(self, name: str, what: str) -> OptionError:
         return OptionError(
             f"class {name} in {self.path} is from another run ({what}): "
-            "give --overwrite to do it again, or another --save_path"
+            "give another --save_path, or --overwrite with that class among --classes"
         )
 
     @contextmanager
@@ -101,13 +102,13 @@ class ResultsFolder:
 
         When the block ends well they replace what was there of the class; when not, they are gone.
         """
-        self._forget(name)
         stage = self.path / f".partial-{name}"
         shutil.rmtree(stage, ignore_errors=True)
         try:
             for pattern in PER_CLASS:
                 (stage / pattern.format(name)).parent.mkdir(parents=True, exist_ok=True)
             yield stage
+            self._forget(name)
             for pattern in PER_CLASS:
                 if (stage / pattern.format(name)).exists():
                     (stage / pattern.format(name)).replace(self.path / pattern.format(name))
@@ -116,11 +117,17 @@ class ResultsFolder:
 
     def finish(self, record: Mapping) -> None:
         """Mark a class as done: its record, with the settings it was made with."""
-        whole = {**record, "settings": self._settings}
+        whole = {**record, "version": RECORD_VERSION, "settings": self._settings}
         write_json(self._record_path(record["class"]), whole)
 
     def records(self) -> list[dict]:
-        """The records of all finished classes, in the order the tables have them."""
+        """The records of the classes finished with these settings, in the tables' order.
+
+        There are others only while a run with ``--overwrite`` has not come to them yet.
+        """
+        return [record for record in self._all_records() if record["settings"] == self._settings]
+
+    def _all_records(self) -> list[dict]:
         found = [self._read_file(path) for path in (self.path / "records").glob("*.json")]
         return sorted(filter(None, found), key=lambda record: (record["order"], record["class"]))
 
@@ -139,7 +146,7 @@ class ResultsFolder:
             "notes": {record["class"]: record["notes"] for record in records},
         }
         write_json(self.path / "results.json", content)
-        markdown = results_markdown(self.run_name, records, self._warnings, self._is_comparable)
+        markdown = results_markdown(self.run_name, records, self._warnings, self._obstacle)
         write_text(self.path / "results.md", markdown)
 
     def write_overview(self) -> None:
@@ -149,7 +156,8 @@ class ResultsFolder:
         title = ". ".join((f"PaDiM {self.run_name}", *loud))
         draw_roc_curves(records, title, self.path / "roc_curve.png")
         draw_pro_curves(records, title, self.path / "pro_curve.png")
-        facts = {**self._settings, **self._environment["options"], **self._environment["versions"]}
+        options = {f"--{name}": value for name, value in self._environment["options"].items()}
+        facts = {**options, **self._settings, **self._environment["versions"]}
         page = render_page(
             title=f"PaDiM {self.run_name}",
             warnings=self._warnings,
@@ -178,6 +186,6 @@ class ResultsFolder:
         """A record, or None where it is missing or not one of ours, and so to be done again."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            return record if record["settings"] and record["metrics"] else None
+            return record if record["version"] == RECORD_VERSION else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

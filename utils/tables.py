@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.mvtec import OBJECTS, TEXTURES
+from utils.names import LONGEST, printable
 from utils.published import Published, published_results
 
 METRICS = (
@@ -63,7 +64,7 @@ def scores_csv(record: Mapping) -> str:
 
 
 def results_markdown(
-    run_name: str, records: Sequence[Mapping], warnings: Sequence[str], is_comparable: bool
+    run_name: str, records: Sequence[Mapping], warnings: Sequence[str], obstacle: str | None
 ) -> str:
     """The results, and ours beside the published ones.
 
@@ -71,7 +72,7 @@ def results_markdown(
         run_name: such as ``resnet18_rd100``, which is the key of the published numbers too.
         records: the finished classes.
         warnings: to be read before any number.
-        is_comparable: false for untrained weights and drawn data, which are never compared.
+        obstacle: why they may not be compared, as with untrained weights; None where they may.
     """
     parts = [f"# {run_name}", *(f"**{warning}**" for warning in warnings)]
     parts.append(_markdown_table(("class", *COLUMNS), _printed(result_rows(records))))
@@ -85,8 +86,10 @@ def results_markdown(
     parts += [
         f"- {_plain(record['class'])}: {note}" for record in records for note in record["notes"]
     ]
-    if is_comparable:
+    if obstacle is None:
         parts += _comparison(run_name, records)
+    else:
+        parts.append(f"Not set beside the published numbers: {obstacle}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -214,5 +217,5 @@ def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> st
 
 def _plain(name: str) -> str:
     """A folder's name with nothing in it that Markdown or a terminal would act on."""
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    shown = printable(name, LONGEST)
     return "".join("\\" + letter if letter in r"\`*|<>[]" else letter for letter in shown)
