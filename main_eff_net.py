@@ -1,11 +1,9 @@
 """PaDiM-EfficientNet-B5 (arXiv 2011.08785): fit and evaluate on MVTec AD or data in its layout."""
 
-import sys
-
-from utils.cli import main
+from utils.cli import leave, main
 
 if __name__ == "__main__":
-    sys.exit(
+    leave(
         main(
             backbone="efficientnet_b5",
             description="PaDiM with EfficientNet-B5 on MVTec AD or data in its layout",

@@ -1,11 +1,9 @@
 """PaDiM-WR50-Rd550 (arXiv 2011.08785): fit and evaluate on MVTec AD or data in its layout."""
 
-import sys
-
-from utils.cli import main
+from utils.cli import leave, main
 
 if __name__ == "__main__":
-    sys.exit(
+    leave(
         main(
             backbone="wide_resnet50_2",
             description="PaDiM with Wide ResNet-50-2 on MVTec AD or data in its layout",

@@ -80,14 +80,23 @@ class ImageStream:
         )
         self._batches: Iterator[Batch | DataError] | None = None
 
+    def start(self) -> ImageStream:
+        """Have the workers begin; without it they do when the first batch is asked for."""
+        if self._batches is None:
+            self._batches = iter(self._loader)
+        return self
+
+    def close(self) -> None:
+        """End the workers."""
+        self._batches = None
+
     def take(self, n_images: int) -> Iterator[Batch]:
         """The next batches, as many as one split of ``n_images`` has.
 
         Raises:
             DataError: an image or mask cannot be read.
         """
-        if self._batches is None:
-            self._batches = iter(self._loader)
+        self.start()
         for batch in islice(self._batches, -(-n_images // self._batch_size)):
             if isinstance(batch, DataError):
                 raise batch

@@ -10,7 +10,7 @@ from padim.errors import ModelError
 
 # Enough to keep batched routines busy, little beside the Gaussians themselves; on a GPU, where a
 # small block leaves most of the device idle, an eighth of what is free, within these bounds.
-CPU_BYTES = 64 * 2**20
+CPU_BYTES = 32 * 2**20
 CUDA_BYTES = (16 * 2**20, 1024 * 2**20)
 
 

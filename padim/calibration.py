@@ -1,6 +1,6 @@
 """What unseen normal images score, learned from the training images alone.
 
-Each training image is scored by the Gaussians of the others (``gaussian``, LEAVE ONE OUT), which is
+Each training image is scored by the Gaussians of the others (``factors``), which is
 how an unseen normal image is scored, so thresholds at a chosen rate of false alarms need neither
 defects nor images set aside. The scores by the Gaussians the images were fitted with would not do:
 they are far too low.
@@ -16,7 +16,7 @@ from torch import nn
 from padim.anomaly_map import image_scores
 
 # Of all pixels' scores only the levels that these shares of them exceed are kept.
-MAX_PIXELS = 4_000_000
+MAX_PIXELS = 1_000_000
 PIXEL_RATES = 10.0 ** torch.linspace(-6, 0, 601, dtype=torch.float64)
 
 

@@ -15,19 +15,10 @@ be negative.
 Y Y' + epsilon I = C C' (N x N), Woodbury's identity gives F = C^-1 Y and
 m^2 = (|x - mu|^2 - |F (x - mu)|^2) / epsilon. The difference cancels: see PRECISION below.
 
-LEAVE ONE OUT. How far a training image is from the Gaussian of the other N-1, with the same
-epsilon, needs no second fit. With e = epsilon (N-2)/(N-1) and h_i = y_i' (Y'Y + e I)^-1 y_i, its
-leverage, taking x_i out of mean and covariance is a rank-one downdate, and
-
-    m_i^2 = N (N-2) / (N-1) * h_i / r_i,        r_i = (N-1)/N - h_i.
-
-In the low-rank form h_i is nearly (N-1)/N, so r_i is had without the difference, from
-Y Y' (Y Y' + e I)^-1: it is e times the i-th diagonal of the inverse, less the 1/N in it that is due
-to the rows having been centred.
-
-PRECISION. All in float32. On the real class bottle, ResNet-18, the largest relative error of m^2
-against float64 is 4e-6 in the dense form (d = 100), 1e-5 in the low-rank form (N = 209, d = 448):
-``benchmarks/precision.py`` measures it.
+PRECISION. All in float32. The low-rank form loses the digits by which |x - mu|^2 / epsilon is
+larger than m^2; with features of an ImageNet network they are few. On the real class bottle,
+ResNet-18, the largest relative error of m^2 against float64 is 4e-6 in the dense form (d = 100) and
+1e-5 in the low-rank form (N = 209, d = 448): ``benchmarks/precision.py`` measures it.
 """
 
 from __future__ import annotations
@@ -39,6 +30,7 @@ from torch import nn
 
 from padim.blocks import block_bytes, in_blocks
 from padim.errors import ModelError
+from padim.factors import covariances, dense_factors, low_rank_factors
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
 # of every second, third, ... image where N is large.
@@ -206,7 +198,7 @@ class GaussianFit:
         if not self._is_low_rank(dim):
             self._stride = max(1, -(-positions * n_bytes // KEPT_BYTES))
         n_kept = -(-self._n_here // self._stride)
-        size = max(1, block_bytes(shift.device) // n_bytes)
+        size = max(1, 2 * block_bytes(shift.device) // n_bytes)
         blocks = [slice(i, min(i + size, positions)) for i in range(0, positions, size)]
         try:
             self._parts = [_Part(b, shift[b], n_kept, self._stride > 1) for b in blocks]
@@ -235,18 +227,18 @@ class _Part:
 
     def update(self, embeddings: torch.Tensor, kept: range, at: int) -> None:
         """Take in embeddings (B, p, d), and keep some of them as rows ``at`` and following."""
-        given = embeddings.to(self.rows.device).transpose(0, 1)
+        given = embeddings.to(self.rows.device)
         chosen = slice(kept.start, None, kept.step)
 
         def add(block: slice) -> None:
-            shifted = given[block] - self.shift[block, None]
+            shifted = (given[:, block] - self.shift[block]).transpose(0, 1)
             total = shifted.sum(dim=1)
             if self.scatter is not None:
                 self.scatter[block].baddbmm_(shifted.transpose(1, 2), shifted)
             self.rows[block, at : at + len(kept)] = shifted[:, chosen]
             self.sum[block] += total
 
-        in_blocks(add, len(given), 2 * given[0].nbytes, given.device)
+        in_blocks(add, given.shape[1], 2 * given[:, 0].nbytes, given.device)
 
     def merge(self, other: _Part, count: int, at: int, n_rows: int) -> None:
         """Take in what another part has of ``count`` images, ``n_rows`` of them kept."""
@@ -276,93 +268,13 @@ class _Part:
         def factorise(block: slice) -> None:
             rows = (self.rows[block] - shifted_mean[block, None]).div_(math.sqrt(n_images - 1))
             if is_low_rank:
-                found = _low_rank(rows, n_images, epsilon)
+                found = low_rank_factors(rows, n_images, epsilon)
             else:
                 scatter = None if self.scatter is None else self.scatter[block]
-                covariance = _covariance(rows, scatter, shifted_mean[block], n_images)
-                found = _dense(rows, covariance, n_images, epsilon)
+                covariance = covariances(rows, scatter, shifted_mean[block], n_images)
+                found = dense_factors(rows, covariance, n_images, epsilon)
             factor[block], left_out[block] = found
 
         side = n_images if is_low_rank else mean.shape[1]
         n_bytes = 3 * self.rows[0].nbytes + 5 * side * side * self.rows.element_size()
         in_blocks(factorise, len(mean), n_bytes, mean.device)
-
-
-def _covariance(
-    rows: torch.Tensor, scatter: torch.Tensor | None, mean: torch.Tensor, n_images: int
-) -> torch.Tensor:
-    """(p, d, d), without epsilon: of all rows or, where they are not all, of the sums of x x'."""
-    if scatter is None:
-        return torch.bmm(rows.transpose(1, 2), rows)
-    outer = torch.bmm(mean[:, :, None], mean[:, None, :])
-    return (scatter - n_images * outer).div_(n_images - 1)
-
-
-def _dense(
-    rows: torch.Tensor, covariance: torch.Tensor, n_images: int, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors (p, d, d) and leave-one-out distances (p, n) of rows y (p, n, d)."""
-    identity = torch.eye(rows.shape[2], dtype=rows.dtype, device=rows.device)
-    lower = _cholesky(covariance + _epsilon_without_one(epsilon, n_images) * identity)
-    whitened = torch.linalg.solve_triangular(lower, rows.transpose(1, 2).to(lower), upper=False)
-    leverage = whitened.square_().sum(dim=1)
-    left_out = _left_out(leverage, (n_images - 1) / n_images - leverage, n_images)
-    lower = _cholesky(covariance + epsilon * identity)
-    return torch.linalg.solve_triangular(lower, identity.to(lower), upper=False), left_out
-
-
-def _low_rank(
-    rows: torch.Tensor, n_images: int, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors (p, N, d) and leave-one-out distances (p, N) of rows y (p, N, d)."""
-    gram = torch.bmm(rows, rows.transpose(1, 2))
-    remainder = _remainder(gram, n_images, epsilon)
-    left_out = _left_out((n_images - 1) / n_images - remainder, remainder, n_images)
-    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
-    lower = _cholesky(gram)
-    return torch.linalg.solve_triangular(lower, rows.to(lower), upper=False), left_out
-
-
-def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
-    """r_i of every row, (p, N), from their products Y Y' (p, N, N).
-
-    Centred rows add up to nothing, so Y Y' has an eigenvalue 0 whose share in the diagonal of the
-    inverse is the 1/N to be taken off. Raised to the size of the others, it has next to none.
-    """
-    epsilon = _epsilon_without_one(epsilon, n_images)
-    raised = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
-    gram = gram + (raised / n_images)[:, None, None]
-    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
-    lower = _cholesky(gram)
-    identity = torch.eye(n_images, dtype=lower.dtype, device=lower.device)
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
-    diagonal = inverse.square_().sum(dim=1)
-    share = 1 / (n_images * (raised.to(diagonal) + epsilon))
-    return (epsilon * (diagonal - share[:, None])).to(gram)
-
-
-def _left_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> torch.Tensor:
-    """m_i from h_i and r_i."""
-    ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
-    return (n * (n - 2) / (n - 1) * ratio).sqrt_()
-
-
-def _epsilon_without_one(epsilon: float, n_images: int) -> float:
-    """The epsilon of N rows that becomes ``epsilon`` when one of them is taken out."""
-    if n_images == 2:
-        return epsilon  # none can be taken out; this only keeps the covariance invertible
-    return epsilon * (n_images - 2) / (n_images - 1)
-
-
-def _cholesky(matrices: torch.Tensor) -> torch.Tensor:
-    """Lower factors of (p, n, n) matrices: in float64 where float32 cannot tell them definite.
-
-    That happens where a variance is over 10^7 epsilons, as with untrained networks.
-    """
-    lower, info = torch.linalg.cholesky_ex(matrices)
-    if not info.any():
-        return lower
-    lower, info = torch.linalg.cholesky_ex(matrices.double())
-    if info.any():
-        raise ModelError("a covariance is not positive definite; give a larger --epsilon")
-    return lower

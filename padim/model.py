@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from padim.gaussian import GaussianFit, PatchGaussian, pack_triangles, unpack_tr
 from padim.model_file import ModelHeader, read_model_file, write_model_file
 
 BATCH = 16  # leave-one-out maps made at a time
-BYTES_PER_PIXEL = 160  # of an image, that its feature maps take on their way through a network
+CPU_BATCH = 8  # images fitted at a time on a CPU, where more take memory and no less time
+EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
+BYTES_PER_PIXEL = 80  # of an image, that its feature maps take on their way through a network
 
 
 class PaDiM:
@@ -62,16 +64,20 @@ class PaDiM:
         Raises:
             ModelError: fewer than 2 images, or a covariance that cannot be inverted.
         """
+        if self.device.type == "cpu":
+            batches = (part for batch in batches for part in batch.split(CPU_BATCH))
         taps: Iterable[list[torch.Tensor]] = map(self.taps, batches)
         if self.reduction is None:
             taps = list(taps)  # principal components need all images before they reduce the first
             self.reduction = fit_pca(taps, self.backbone.channels, self.config.embedding_dim)
         learner = GaussianFit(n_images, self.config.epsilon)
         for batch in taps:
-            embeddings = self.reduction(batch)
-            learner.update(embeddings.flatten(1, 2))
-        self.gaussian = learner.finish()
+            for part in _parts(batch, self.reduction.dim):
+                embeddings = self.reduction(part)
+                learner.update(embeddings.flatten(1, 2))
         self._set_grid(embeddings.shape[1:3])
+        del taps, batch, part, embeddings  # not to be kept while the factors are made
+        self.gaussian = learner.finish()
         if learner.left_out is not None:
             self.calibration = self._calibrate(learner.left_out)
         return self
@@ -198,3 +204,10 @@ class PaDiM:
         self.grid = tuple(grid)
         self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
         self.anomaly_map.to(self.device)
+
+
+def _parts(taps: list[torch.Tensor], dim: int) -> Iterator[list[torch.Tensor]]:
+    """The taps of a batch in parts whose embeddings take no more than ``EMBEDDING_BYTES``."""
+    positions = max(tap.shape[-2] * tap.shape[-1] for tap in taps)
+    size = max(1, EMBEDDING_BYTES // (4 * positions * dim))
+    return map(list, zip(*(tap.split(size) for tap in taps), strict=True))

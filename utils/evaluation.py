@@ -49,14 +49,42 @@ def score_class(model: PaDiM, batches: Iterable[Batch]) -> ClassScores:
     )
 
 
+def list_images(
+    item: AnomalyClass, scored: ClassScores, calibration: Calibration | None
+) -> list[dict]:
+    """Every test image with its score, its p-value and how wrongly it is ranked."""
+    labels = np.array([sample.is_defective for sample in item.test])
+    wrong = misranked(scored.scores, labels)
+    p_values = None
+    if calibration is not None:
+        p_values = calibration.p_values(torch.from_numpy(scored.scores)).tolist()
+    return [
+        {
+            "path": f"test/{sample.defect}/{sample.path.name}",
+            "defect": sample.defect,
+            "label": int(sample.is_defective),
+            "score": float(score),
+            "p_value": None if p_values is None else p_values[index],
+            "misranked": None if wrong is None else float(wrong[index]),
+            "figure": None,
+        }
+        for index, (sample, score) in enumerate(zip(item.test, scored.scores, strict=True))
+    ]
+
+
 def measure_class(
-    item: AnomalyClass, scored: ClassScores, calibration: Calibration | None, rate: float
+    item: AnomalyClass,
+    scored: ClassScores,
+    images: list[dict],
+    calibration: Calibration | None,
+    rate: float,
 ) -> dict:
     """The record of a class: metrics, curves, and every test image with its score.
 
     Args:
         item: the class.
         scored: its test images.
+        images: the same as ``list_images`` has them.
         calibration: what unseen normal images score; None where it is not known.
         rate: of false alarms, that thresholds are chosen for.
     """
@@ -65,11 +93,6 @@ def measure_class(
     pixels, overlap = None, None
     if item.has_masks:
         pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
-    wrong = misranked(scored.scores, labels)
-    threshold, threshold_name = _threshold(calibration, rate, ranking, pixels)
-    p_values = None
-    if calibration is not None:
-        p_values = calibration.p_values(torch.from_numpy(scored.scores)).cpu().numpy()
     known = TEXTURES + OBJECTS
     return {
         "class": item.name,
@@ -77,10 +100,13 @@ def measure_class(
         "data_digest": item.digest(),
         "metrics": {**_ranking_metrics("image", ranking), **_ranking_metrics("pixel", pixels)}
         | {"pro": overlap.pro if overlap else None}
-        | _called(calibration, rate, p_values, labels),
+        | _called(calibration, rate, images),
         "totals": {"n_train": len(item.train), "n_test": len(item.test), "seconds": None},
-        "notes": [*_notes(item, labels), *_calibration_notes(calibration, rate)],
-        "threshold": {"value": threshold, "name": threshold_name},
+        "notes": [
+            *_notes(item, labels, pixels is not None),
+            *_calibration_notes(calibration, rate),
+        ],
+        "threshold": choose_threshold(calibration, rate, ranking, pixels),
         "curves": {
             "image_roc": _points(ranking and ranking.roc),
             "pixel_roc": _points(pixels and pixels.roc),
@@ -88,18 +114,7 @@ def measure_class(
         },
         "n_good": int((~labels).sum()),
         "n_defective": int(labels.sum()),
-        "images": [
-            {
-                "path": f"test/{sample.defect}/{sample.path.name}",
-                "defect": sample.defect,
-                "label": int(sample.is_defective),
-                "score": float(score),
-                "p_value": None if p_values is None else float(p_values[index]),
-                "misranked": None if wrong is None else float(wrong[index]),
-                "figure": None,
-            }
-            for index, (sample, score) in enumerate(zip(item.test, scored.scores, strict=True))
-        ],
+        "images": images,
     }
 
 
@@ -112,40 +127,48 @@ def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | N
 
 
 def _called(
-    calibration: Calibration | None, rate: float, p_values: np.ndarray | None, labels: np.ndarray
+    calibration: Calibration | None, rate: float, images: list[dict]
 ) -> dict[str, float | None]:
     """The shares of good and of defective test images that are called defective."""
+    shares: dict[str, float | None] = {"false_alarms": None, "detections": None}
     if calibration is None:
-        return {"false_alarms": None, "detections": None}
-    called = p_values <= max(rate, calibration.finest_rate)
-    return {
-        "false_alarms": None if labels.all() else float(called[~labels].mean()),
-        "detections": float(called[labels].mean()) if labels.any() else None,
-    }
+        return shares
+    limit = max(rate, calibration.finest_rate)
+    for name, label in (("false_alarms", 0), ("detections", 1)):
+        called = [image["p_value"] <= limit for image in images if image["label"] == label]
+        shares[name] = sum(called) / len(called) if called else None
+    return shares
 
 
-def _threshold(
-    calibration: Calibration | None, rate: float, ranking: Ranking | None, pixels: Ranking | None
-) -> tuple[float | None, str]:
-    """The threshold of the predicted masks, and how it was found.
+def choose_threshold(
+    calibration: Calibration | None,
+    rate: float,
+    ranking: Ranking | None = None,
+    pixels: Ranking | None = None,
+) -> dict[str, float | str | None]:
+    """The threshold of the predicted masks, ``value``, and how it was found, ``name``.
 
     With two training images none can be left out; then only the test set's own labels are left.
     """
     if calibration is not None:
-        return calibration.pixel_threshold(rate), f"{100 * rate:g} % of normal pixels"
-    if pixels:
-        return pixels.threshold, "oracle: best pixel F1"
-    if ranking:
-        return ranking.threshold, "oracle: best image F1"
-    return None, "none, for want of labels"
+        value, name = calibration.pixel_threshold(rate), f"{100 * rate:g} % of normal pixels"
+    elif pixels:
+        value, name = pixels.threshold, "oracle: best pixel F1"
+    elif ranking:
+        value, name = ranking.threshold, "oracle: best image F1"
+    else:
+        value, name = None, "none, for want of labels"
+    return {"value": value, "name": name}
 
 
-def _notes(item: AnomalyClass, labels: np.ndarray) -> list[str]:
+def _notes(item: AnomalyClass, labels: np.ndarray, has_pixels: bool) -> list[str]:
     if labels.all() or not labels.any():
         kind = "defective" if labels.all() else "good"
         return [f"all test images are {kind}: no number that ranks the two kinds exists"]
     if not item.has_masks:
         return ["no ground truth masks: image-level numbers only"]
+    if not has_pixels:
+        return ["within the crop all masks are black, or all white: image-level numbers only"]
     return []
 
 

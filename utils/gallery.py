@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,12 +15,21 @@ from utils.progress import progress
 def draw_class_figures(
     item: AnomalyClass,
     scored: ClassScores,
-    record: dict,
+    images: list[dict],
+    threshold: Mapping,
     n_figures: int | None,
     stage: Path,
 ) -> None:
-    """Draw the figures of a class, the worst ranked images first, and note them in its record."""
-    images = record["images"]
+    """Draw the figures of a class, the worst ranked images first.
+
+    Args:
+        item: the class.
+        scored: its test images.
+        images: the same as ``evaluation.list_images`` has them; each gets its ``figure``.
+        threshold: ``value`` and ``name``, as ``evaluation.choose_threshold`` gives them.
+        n_figures: how many; None for all.
+        stage: the folder of the class's files.
+    """
     chosen = sorted(range(len(images)), key=lambda i: -(images[i]["misranked"] or 0))[:n_figures]
     if not chosen:
         return
@@ -31,8 +40,8 @@ def draw_class_figures(
         maps.shape[-1],
         float(maps.min()),
         float(maps.max()),
-        record["threshold"]["value"],
-        record["threshold"]["name"],
+        threshold["value"],
+        threshold["name"],
     )
     names = _figure_names(item.test)
 

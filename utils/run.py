@@ -6,8 +6,10 @@ import hashlib
 import shlex
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+
+import torch
 
 from datasets.demo import draw_demo_set
 from datasets.images import Preprocessing
@@ -18,7 +20,7 @@ from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
 from utils.environment import choose_device, describe
-from utils.evaluation import measure_class, score_class
+from utils.evaluation import list_images, measure_class, score_class
 from utils.files import check_writable
 from utils.gallery import draw_class_figures
 from utils.notices import DEMO, UNTRAINED, warn
@@ -39,6 +41,7 @@ def run(backbone_name: str, args: Namespace) -> None:
     root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
     names = choose_classes(root, args.classes)
     classes = [read_class(root, name) for name in names]
+    stream = _read(classes, args, device).start()  # while the network is loaded
     backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
     config = PaDiMConfig(
         args.reduction,
@@ -57,7 +60,7 @@ def run(backbone_name: str, args: Namespace) -> None:
         _settings(blank, is_untrained, args),
         {"options": _printable(args), "versions": describe(device)},
         warnings,
-        is_comparable=not (is_untrained or is_demo),
+        _obstacle(config, is_untrained, is_demo),
     )
     results.check(find_classes(root), replaced=names if args.overwrite else ())
     todo = [
@@ -65,14 +68,9 @@ def run(backbone_name: str, args: Namespace) -> None:
     ]
     backbone.to(device)
     warn(warnings)
-    stream = ImageStream(
-        todo,
-        Preprocessing(args.resize, args.crop),
-        args.batch_size,
-        args.num_workers,
-        pin_memory=device.type == "cuda",
-        cache=args.image_cache,
-    )
+    if todo != classes:
+        stream.close()
+        stream = _read(todo, args, device)
     try:
         for item in todo:
             record = _run_class(item, PaDiM(backbone, config), stream, results, args)
@@ -82,8 +80,20 @@ def run(backbone_name: str, args: Namespace) -> None:
         if results.records():
             results.write_tables()
             results.write_overview()
+    stream.close()
     _print_end(results, len(classes) - len(todo))
     warn(warnings)
+
+
+def _read(classes: Sequence[AnomalyClass], args: Namespace, device: torch.device) -> ImageStream:
+    return ImageStream(
+        classes,
+        Preprocessing(args.resize, args.crop),
+        args.batch_size,
+        args.num_workers,
+        pin_memory=device.type == "cuda",
+        cache=args.image_cache,
+    )
 
 
 def run_name(
@@ -105,6 +115,21 @@ def run_name(
     return "_".join(parts + ["untrained"] * is_untrained + ["demo"] * is_demo)
 
 
+def _obstacle(config: PaDiMConfig, is_untrained: bool, is_demo: bool) -> str | None:
+    """Why the numbers of a run may not be set beside published ones; None where they may."""
+    if is_demo:
+        return "the images are drawn"
+    if is_untrained:
+        return "the weights are untrained"
+    paper = PaDiMConfig()
+    other = [
+        f"--{name} {getattr(config, name):g}"
+        for name in ("resize", "crop", "epsilon", "sigma")
+        if getattr(config, name) != getattr(paper, name)
+    ]
+    return f"they are of another protocol than the paper's ({', '.join(other)})" if other else None
+
+
 def _run_class(
     item: AnomalyClass,
     model: PaDiM,
@@ -122,10 +147,11 @@ def _run_class(
     with results.staged(item.name) as stage:
         is_half = args.model_precision == "float16"
         model.save(stage / "models" / f"{item.name}.pt", is_half)
-        calibration = model.calibration
+        calibration, rate = model.calibration, args.false_alarm_rate
         del model  # as large as all that measuring needs
-        record = measure_class(item, scored, calibration, args.false_alarm_rate)
-        draw_class_figures(item, scored, record, args.figures, stage)
+        images = list_images(item, scored, calibration)
+        record = measure_class(item, scored, images, calibration, rate)
+        draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
     record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
