@@ -43,28 +43,48 @@ def backbone() -> Backbone:
     return Backbone("resnet18", WEIGHTS)
 
 
-def score(backbone: Backbone, bottle: tuple, config: PaDiMConfig) -> tuple[np.ndarray, np.ndarray]:
+@pytest.fixture(scope="module")
+def taps(backbone: Backbone, bottle: tuple) -> dict[int, list[torch.Tensor]]:
+    """Of every batch, by where it lies: they are the same for every draw of channels."""
+    model = PaDiM(backbone, PaDiMConfig())
+    with torch.inference_mode():
+        return {
+            batch.data_ptr(): model.taps(batch)
+            for images in bottle[:2]
+            for batch in images.split(8)
+        }
+
+
+def score(
+    backbone: Backbone, bottle: tuple, taps: dict, config: PaDiMConfig
+) -> tuple[np.ndarray, np.ndarray]:
     train, test, *_ = bottle
-    model = PaDiM(backbone, config).fit(train.split(16), len(train))
-    scored = [model.score(batch) for batch in test.split(16)]
+    model = PaDiM(backbone, config)
+    model.taps = lambda batch: taps[batch.data_ptr()]
+    model.fit(train.split(8), len(train))
+    scored = [model.score(batch) for batch in test.split(8)]
     return tuple(torch.cat(part).numpy() for part in zip(*scored, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("config", "least"),
-    [
-        (PaDiMConfig(), (0.99, 0.978, 0.935)),
-        (PaDiMConfig(reduction="none"), (0.99, 0.98, 0.94)),
-    ],
-)
-def test_bottle_lands_where_the_paper_does(
-    backbone: Backbone, bottle: tuple, config: PaDiMConfig, least: tuple
+def test_five_draws_land_where_the_paper_does(
+    backbone: Backbone, bottle: tuple, taps: dict
 ) -> None:
-    maps, scores = score(backbone, bottle, config)
+    _, _, masks, labels = bottle
+    numbers = []
+    for seed in range(5):
+        maps, scores = score(backbone, bottle, taps, PaDiMConfig(seed=seed))
+        pixels, overlap = rank_pixels(maps, masks)
+        numbers.append((rank(scores, labels).auroc, pixels.auroc, overlap.pro))
+    means = np.mean(numbers, axis=0)
+    assert (means >= (0.993, 0.978, 0.935)).all(), means
+
+
+def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, taps: dict) -> None:
+    maps, scores = score(backbone, bottle, taps, PaDiMConfig(reduction="none"))
     _, _, masks, labels = bottle
     ranking, (pixels, overlap) = rank(scores, labels), rank_pixels(maps, masks)
-    numbers = (ranking.auroc, pixels.auroc, overlap.pro)
-    assert all(number >= bound for number, bound in zip(numbers, least, strict=True)), numbers
+    numbers = np.array((ranking.auroc, pixels.auroc, overlap.pro))
+    assert (numbers >= (0.99, 0.98, 0.94)).all(), numbers
 
     assert ranking.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
     flat = masks.ravel(), maps.ravel()
