@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 SIDE = 900  # pixels, as most of MVTec AD's objects
 N_TRAIN, N_GOOD, N_DEFECTIVE = 209, 20, 63  # as its class bottle
-SAMPLING = 0.1  # seconds between two looks at a process's memory
 
 
 @dataclass(frozen=True)
@@ -28,17 +26,15 @@ class Cost:
     Attributes:
         seconds: from start to end.
         cpu_seconds: on all cores together.
-        peak_mb: largest sum of proportional set sizes; 0 where the system does not tell.
-        largest_mb: largest resident set of one process.
+        peak_mib: largest resident set of one process.
     """
 
     seconds: float
     cpu_seconds: float
-    peak_mb: float
-    largest_mb: float
+    peak_mib: float
 
 
-def measure(command: Sequence[str | Path], environment: dict[str, str] | None = None) -> Cost:
+def measure(command: Sequence[str | Path]) -> Cost:
     """Run a command to its end.
 
     Raises:
@@ -46,46 +42,17 @@ def measure(command: Sequence[str | Path], environment: dict[str, str] | None = 
     """
     start = time.perf_counter()
     with subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | (environment or {}),
-        start_new_session=True,
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        peak = [0.0]
-        watcher = threading.Thread(target=_watch, args=(process, peak), daemon=True)
-        watcher.start()
         errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        watcher.join()
     if process.returncode:
         lines = "\n".join(errors.splitlines()[-15:])
         raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{lines}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    largest = usage.ru_maxrss * unit / 2**20
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, peak[0], largest)
-
-
-def _watch(process: subprocess.Popen, peak: list[float]) -> None:
-    while process.returncode is None:
-        peak[0] = max(peak[0], _proportional_mb(process.pid))
-        time.sleep(SAMPLING)
-
-
-def _proportional_mb(leader: int) -> float:
-    """Of a session's processes together, in MiB."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(folder.name)) == leader:
-                lines = (folder / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except (OSError, ValueError):  # it has just ended, or this is no Linux
-            continue
-    return total / 1024
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 2**20)
 
 
 def draw_class(root: Path, n_train: int = N_TRAIN, side: int = SIDE) -> Path:

@@ -85,7 +85,7 @@ def has_anomalib(python: Path) -> bool:
 
 def report(costs: dict[str, list[Cost]], facts: str, folder: Path, name: str) -> None:
     """A table and a plot, and the raw numbers."""
-    header = ("", "seconds", "of ours", "processor s", "peak MB", "largest process MB")
+    header = ("", "seconds", "of ours", "processor s", "peak MiB")
     rows = [(label, *row(values, costs.get("ours"))) for label, values in costs.items()]
     text = f"{facts}\n\n{markdown(header, rows)}\n"
     print(f"\n{text}")
@@ -95,7 +95,7 @@ def report(costs: dict[str, list[Cost]], facts: str, folder: Path, name: str) ->
     figure = Figure(figsize=(10, 0.5 * len(costs) + 1.6), layout="constrained")
     figure.suptitle(facts, fontsize=8)
     for axes, field, label in zip(
-        figure.subplots(1, 2), ("seconds", "peak_mb"), ("seconds", "peak memory, MB"), strict=True
+        figure.subplots(1, 2), ("seconds", "peak_mib"), ("seconds", "peak memory, MiB"), strict=True
     ):
         for place, values in enumerate(costs.values()):
             points = [getattr(cost, field) for cost in values]
@@ -121,8 +121,7 @@ def row(values: list[Cost], ours: list[Cost] | None) -> list[str]:
         f"{median('seconds'):.1f}",
         ratio,
         f"{median('cpu_seconds'):.1f}",
-        f"{median('peak_mb'):.0f}",
-        f"{median('largest_mb'):.0f}",
+        f"{median('peak_mib'):.0f}",
     ]
 
 

@@ -8,18 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import torch
-
-import utils.run  # noqa: F401  all that the program imports
-from datasets.images import Preprocessing
-from datasets.mvtec import read_class
-from datasets.stream import ImageStream
-from padim.backbones import Backbone
-from padim.config import PaDiMConfig
-from padim.model import PaDiM
+from utils.cli import leave, let_threads_sleep
 
 
-@torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_path", type=Path, required=True)
@@ -27,12 +18,27 @@ def main() -> None:
     parser.add_argument("--weights", default="random")
     parser.add_argument("--num_workers", type=int, default=2)
     args = parser.parse_args()
+    let_threads_sleep()  # as the program does, before it imports PyTorch
+
+    import torch
+
+    import utils.run  # noqa: F401  all that the program imports
+    from datasets.images import Preprocessing
+    from datasets.mvtec import read_class
+    from datasets.stream import ImageStream
+    from padim.backbones import Backbone
+    from padim.config import PaDiMConfig
+    from padim.model import PaDiM
+
+    torch.set_grad_enabled(False)
     item = read_class(args.data_path, "bottle")
+    stream = ImageStream([item], Preprocessing(), num_workers=args.num_workers).start()
     model = PaDiM(Backbone(args.backbone, args.weights), PaDiMConfig())
-    stream = ImageStream([item], Preprocessing(), num_workers=args.num_workers)
     for split in (item.train, item.test):
         for batch in stream.take(len(split)):
             model.taps(batch.images)
+    stream.close()
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from padim.config import PaDiMConfig
 from padim.gaussian import GaussianFit
 from padim.model import PaDiM
 from utils.environment import choose_device
-from utils.evaluation import ClassScores, measure_class
+from utils.evaluation import ClassScores, choose_threshold, list_images, measure_class
 from utils.gallery import draw_class_figures
 
 DIMS = {"resnet18": 100, "wide_resnet50_2": 550, "efficientnet_b5": 344}
@@ -110,14 +110,18 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
     maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
     shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
     scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
-    record = timed(
-        "metrics and curves", n_test, lambda: measure_class(item, scored, model.calibration, 0.01)
+    calibration, listed = model.calibration, list_images(item, scored, model.calibration)
+    timed(
+        "metrics and curves",
+        n_test,
+        lambda: measure_class(item, scored, listed, calibration, 0.01),
     )
+    threshold = choose_threshold(calibration, 0.01)
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "figures").mkdir()
-            draw_class_figures(item, scored, record, None, Path(folder))
+            draw_class_figures(item, scored, listed, threshold, None, Path(folder))
 
     timed("figures", n_test, draw)
     return found

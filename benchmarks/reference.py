@@ -1,13 +1,15 @@
 """The algorithm as the widespread scripts have it, to measure against: loops, and copies of all.
 
 Written here from its description: images in one thread; hooks whose outputs are gathered; all
-embeddings at once; a covariance, an inverse and a distance a position in loops; scikit-learn's
-curves; a matplotlib figure an image. It is a yardstick for time and memory, not for accuracy.
+embeddings at once, put together by unfolding; means and covariances pickled; a covariance, an
+inverse and a distance a position in loops; scikit-learn's curves; a matplotlib figure an image. It
+is a yardstick for time and memory, not for accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 import random
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ from scipy.spatial.distance import mahalanobis
 from skimage import morphology
 from skimage.segmentation import mark_boundaries
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
-from torch.nn.functional import interpolate
+from torch.nn.functional import fold, interpolate, unfold
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
@@ -95,6 +97,10 @@ def main() -> None:
         position = vectors[:, :, i].numpy()
         covariance[:, :, i] = np.cov(position, rowvar=False) + 0.01 * np.identity(dim)
 
+    args.save_path.mkdir(parents=True, exist_ok=True)
+    with (args.save_path / "train.pkl").open("wb") as file:
+        pickle.dump([mean, covariance], file)
+
     test, images, labels, masks = embed(model, gathered, Images(args.data_path, "test"))
     vectors = test.index_select(1, ids)
     vectors = vectors.view(len(vectors), dim, height * width).numpy()
@@ -124,8 +130,21 @@ def embed(model: torch.nn.Module, gathered: list, dataset: Images) -> tuple:
     whole = [torch.cat(layer) for layer in layers]
     embedding = whole[0]
     for deeper in whole[1:]:
-        embedding = torch.cat((embedding, interpolate(deeper, embedding.shape[-2:])), dim=1)
+        embedding = concatenate(embedding, deeper)
     return embedding, np.concatenate(images), np.array(labels), np.concatenate(masks)[:, 0] > 0.5
+
+
+def concatenate(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """Channels of both, the coarse ones repeated, by way of unfolded patches."""
+    count, channels, height, width = fine.shape
+    scale = height // coarse.shape[2]
+    patches = unfold(fine, kernel_size=scale, stride=scale)
+    patches = patches.view(count, channels, -1, coarse.shape[2], coarse.shape[3])
+    joined = torch.zeros(count, channels + coarse.shape[1], *patches.shape[2:])
+    for i in range(patches.shape[2]):
+        joined[:, :, i] = torch.cat((patches[:, :, i], coarse), dim=1)
+    joined = joined.view(count, -1, coarse.shape[2] * coarse.shape[3])
+    return fold(joined, (height, width), kernel_size=scale, stride=scale)
 
 
 def report(
