@@ -33,7 +33,7 @@ from padim.errors import ModelError
 from padim.factors import covariances, dense_factors, low_rank_factors
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
-# of every second, third, ... image where N is large.
+# of as many images, evenly spread over all.
 KEPT_BYTES = 512 * 2**20
 
 
@@ -114,8 +114,8 @@ class GaussianFit:
 
     Attributes:
         left_out: after ``finish``, the distances of training images to the Gaussians of the others,
-            float32 (n, P): of all images, or of every second, third, ... where the embeddings of
-            all would take more than ``KEPT_BYTES``. None where N is 2, for one has no covariance.
+            float32 (n, P): of all images, or of n evenly spread ones where the embeddings of all
+            would take more than ``KEPT_BYTES``. None where N is 2, for one has no covariance.
 
     Raises:
         ModelError: fewer than 2 images, for which there is no covariance.
@@ -129,7 +129,7 @@ class GaussianFit:
         self.count = 0
         self.left_out: torch.Tensor | None = None
         self._n_here = n_images if n_here is None else n_here
-        self._stride = 1  # every so many images the embeddings are kept
+        self._n_wanted = n_images  # of so many images the embeddings are to be kept
         self._n_kept = 0
         self._parts: list[_Part] = []
 
@@ -137,8 +137,7 @@ class GaussianFit:
         """Take in a batch of embeddings (B, P, d)."""
         if not self._parts:
             self._prepare(embeddings.mean(dim=0))
-        first = -self.count % self._stride  # in the batch, the first whose embedding is kept
-        kept = range(first, len(embeddings), self._stride)
+        kept = [i for i in range(len(embeddings)) if self._is_kept(self.count + i)]
         for part in self._parts:
             part.update(embeddings[:, part.block], kept, self._n_kept)
         self.count += len(embeddings)
@@ -184,6 +183,10 @@ class GaussianFit:
             self.left_out = left_out.T
         return PatchGaussian(mean, factor, is_low_rank, self.epsilon)
 
+    def _is_kept(self, image: int) -> bool:
+        """Whether this image is one of the ``_n_wanted``, which are evenly spread over all."""
+        return image * self._n_wanted % self.n_images < self._n_wanted
+
     def _is_low_rank(self, dim: int) -> bool:
         return self.n_images <= dim
 
@@ -196,15 +199,17 @@ class GaussianFit:
         positions, dim = shift.shape
         n_bytes = self.n_images * dim * shift.element_size()
         if not self._is_low_rank(dim):
-            self._stride = max(1, -(-positions * n_bytes // KEPT_BYTES))
-        n_kept = -(-self._n_here // self._stride)
+            room = KEPT_BYTES // (positions * dim * shift.element_size())
+            self._n_wanted = min(self.n_images, max(2, room))
+        n_kept = -(-self._n_here * self._n_wanted // self.n_images)
+        has_scatter = self._n_wanted < self.n_images
         size = max(1, 2 * block_bytes(shift.device) // n_bytes)
         blocks = [slice(i, min(i + size, positions)) for i in range(0, positions, size)]
         try:
-            self._parts = [_Part(b, shift[b], n_kept, self._stride > 1) for b in blocks]
+            self._parts = [_Part(b, shift[b], n_kept, has_scatter) for b in blocks]
         except torch.OutOfMemoryError:
             shift = shift.cpu()
-            self._parts = [_Part(b, shift[b], n_kept, self._stride > 1) for b in blocks]
+            self._parts = [_Part(b, shift[b], n_kept, has_scatter) for b in blocks]
 
 
 class _Part:
@@ -225,10 +230,10 @@ class _Part:
         self.rows = shift.new_empty(positions, n_kept, dim)  # the shifted embeddings kept
         self.scatter = shift.new_zeros(positions, dim, dim) if has_scatter else None
 
-    def update(self, embeddings: torch.Tensor, kept: range, at: int) -> None:
+    def update(self, embeddings: torch.Tensor, kept: list[int], at: int) -> None:
         """Take in embeddings (B, p, d), and keep some of them as rows ``at`` and following."""
         given = embeddings.to(self.rows.device)
-        chosen = slice(kept.start, None, kept.step)
+        chosen = slice(None) if len(kept) == len(given) else kept
 
         def add(block: slice) -> None:
             shifted = (given[:, block] - self.shift[block]).transpose(0, 1)

@@ -115,14 +115,20 @@ def test_leaving_one_out_is_refitting(n_images: int, dim: int) -> None:
     np.testing.assert_allclose(learner.left_out.double().square(), expected, rtol=1e-3)
 
 
-def test_of_many_images_every_so_many_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_images_some_are_left_out_evenly_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     train = draw(50, 4, 6)
-    monkeypatch.setattr(gaussian, "KEPT_BYTES", 50 * 4 * 6 * 8 // 3)
+    monkeypatch.setattr(gaussian, "KEPT_BYTES", 16 * 4 * 6 * 8)  # of 16 images
     learner = GaussianFit(50, EPSILON)
     for batch in train.split(7):
         learner.update(batch)
     learner.finish()
-    np.testing.assert_allclose(learner.left_out.square(), refitted(train.numpy())[::3], rtol=1e-6)
+    expected = refitted(train.numpy())
+    at = [
+        int(np.flatnonzero(np.isclose(expected[:, 0], x))[0]) for x in learner.left_out[:, 0] ** 2
+    ]
+    np.testing.assert_allclose(learner.left_out.square(), expected[at], rtol=1e-6)
+    assert len(at) == 16
+    assert set(np.diff(at)) == {3, 4}
 
 
 @pytest.mark.parametrize("dim", [1, 5])
