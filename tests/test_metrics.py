@@ -104,9 +104,7 @@ def test_regions_touching_at_a_corner_are_one() -> None:
     masks[0, 0, 0] = masks[0, 1, 1] = masks[0, 3, 3] = True
     weights, count = region_weights(masks)
     assert count == 2
-    assert weights[0, 0, 0] == weights[0, 1, 1] == 0.5
-    assert weights[0, 3, 3] == 1
-    assert weights.sum() == pytest.approx(2)
+    assert weights.tolist() == [0.5, 0.5, 1]
 
 
 def test_perfect_reversed_and_constant_scores() -> None:

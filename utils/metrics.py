@@ -1,8 +1,9 @@
-"""Exact metrics and curves, all of them from one sort of the scores.
+"""Exact metrics and curves, all of them from one sort of the scores of the positives.
 
-Scores are ordered once, highest first. Cumulative sums of false positives, true positives and, for
-PRO, of 1 / (area of the pixel's defect region) then give every point of the ROC, PR and PRO curves;
-of equal scores only the last point is a point of a curve. Sums are int64 and float64.
+Between two scores of positives a curve is straight, so its corners are all there is to it. The
+positives are ordered once, highest first; of the negatives it is enough to count how many score
+above each, and as high. That gives every corner of the ROC, PR and PRO curves and every number,
+in memory for little more than the positives, which are few. Counts are int64, sums float64.
 
 The work is done where the scores are, so on a GPU when the maps have not left it.
 """
@@ -17,6 +18,7 @@ from skimage.measure import label
 
 PRO_LIMIT = 0.3  # the false positive rate up to which PRO is integrated
 CURVE_POINTS = 400  # kept of a curve, per axis, for drawing
+CHUNK = 2**22  # scores whose place among the positives is looked up at a time
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def rank(scores: torch.Tensor, labels: torch.Tensor) -> Ranking | None:
     Returns:
         The ranking; None where the labels are all equal, for which none of it is defined.
     """
-    ordered, order = _descending(scores)
-    return _rank_ordered(_last_of_ties(ordered), ordered, _in_order(labels, order))
+    levels, _ = _levels(scores.flatten(), labels.flatten().to(scores.device))
+    return levels and _ranking(levels)
 
 
 def rank_pixels(
@@ -90,40 +92,33 @@ def rank_pixels(
         maps = maps.cpu()
     try:
         return _rank_pixels(maps, masks)
-    except torch.OutOfMemoryError:  # some 60 bytes a pixel; the machine's memory has the room
+    except torch.OutOfMemoryError:  # the machine's memory has the room
         return _rank_pixels(maps.cpu(), masks)
 
 
 def _rank_pixels(
     maps: torch.Tensor, masks: torch.Tensor
 ) -> tuple[Ranking | None, RegionOverlap | None]:
-    scores, order = _descending(maps)
-    labels = _in_order(masks, order)
-    last = _last_of_ties(scores)
-    ranking = _rank_ordered(last, scores, labels)
-    if ranking is None:
+    levels, order = _levels(maps.flatten(), masks.flatten().to(maps.device))
+    if levels is None:
         return None, None
-    del scores
     weights, n_regions = region_weights(masks.numpy())
-    weights = _in_order(torch.from_numpy(weights), order)
-    del order
-    return ranking, _overlap_ordered(last, labels, weights, n_regions)
+    found = torch.from_numpy(weights).to(maps.device)[order].cumsum(0)[levels.hits - 1]
+    return _ranking(levels), _overlap(levels, found / n_regions)
 
 
 def region_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
-    """1 / (area of its region) for every defective pixel, 0 elsewhere; and the number of regions.
+    """1 / (area of its region) for every defective pixel, image by image, and how many regions.
 
     A region is an 8-connected component of one image's mask.
     """
-    weights = np.zeros(masks.shape, dtype=np.float64)
-    n_regions = 0
-    for index in np.flatnonzero(masks.any(axis=(1, 2))):
-        regions, count = label(masks[index], connectivity=2, return_num=True)
-        areas = np.bincount(regions.ravel())
-        areas[0] = 0
-        weights[index] = np.divide(1.0, areas, out=np.zeros(len(areas)), where=areas > 0)[regions]
+    weights, n_regions = [], 0
+    for mask in masks[masks.any(axis=(1, 2))]:
+        regions, count = label(mask, connectivity=2, return_num=True)
+        regions = regions[mask]
+        weights.append((1.0 / np.bincount(regions, minlength=count + 1).clip(1))[regions])
         n_regions += count
-    return weights, n_regions
+    return np.concatenate(weights), n_regions
 
 
 def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
@@ -150,64 +145,92 @@ def _share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (below + not_above) / (2 * len(ordered))
 
 
-def _rank_ordered(last: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Ranking | None:
-    n_positive = int(labels.count_nonzero())
-    n_negative = len(labels) - n_positive
+@dataclass(frozen=True)
+class _Levels:
+    """What is called when the threshold is at each of the K distinct scores of positives.
+
+    Attributes:
+        scores: those scores, highest first.
+        hits: positives that score at least as high, int64.
+        false: negatives that score at least as high, int64.
+        tied: negatives of just that score, int64.
+        n_positive, n_negative: how many there are.
+    """
+
+    scores: torch.Tensor
+    hits: torch.Tensor
+    false: torch.Tensor
+    tied: torch.Tensor
+    n_positive: int
+    n_negative: int
+
+    def corners(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """The two corners of a curve at every level, between those it starts and ends with."""
+        ends = after.new_zeros(1), after[-1:]
+        return torch.cat((ends[0], torch.stack((before, after), dim=1).flatten(), ends[1]))
+
+    def false_positive_rates(self) -> torch.Tensor:
+        """Of every corner: from 0 to 1."""
+        counts = self.corners(self.false - self.tied, self.false).double()
+        counts[-1] = self.n_negative
+        return counts.div_(self.n_negative)
+
+
+def _levels(
+    scores: torch.Tensor, labels: torch.Tensor
+) -> tuple[_Levels | None, torch.Tensor | None]:
+    """The levels of scores (n,) with labels (n,), and the order of the positives, highest first.
+
+    Both None where one kind is missing.
+    """
+    ordered, order = scores[labels].sort(descending=True)
+    n_positive, n_negative = len(ordered), len(scores) - len(ordered)
     if n_positive == 0 or n_negative == 0:
-        return None
-    true_positives = labels.cumsum(0, dtype=last.dtype).index_select(0, last)
-    called = last + 1
-    gains = _steps(true_positives)
-    # In place from here on: a class may have hundreds of millions of pixels.
-    precision = true_positives.double().div_(called)
-    average_precision = float(precision.mul_(gains).sum() / n_positive)
-    f1 = true_positives.double().mul_(2).div_(called + n_positive)
+        return None, None
+    values, counts = ordered.unique_consecutive(return_counts=True)
+    rising = values.flip(0)
+    n_levels = len(values)
+    above = torch.zeros(n_levels + 1, dtype=torch.int64, device=scores.device)
+    tied = torch.zeros_like(above)
+    for chunk, is_positive in zip(scores.split(CHUNK), labels.split(CHUNK), strict=True):
+        negatives = chunk[~is_positive]
+        reached = torch.searchsorted(rising, negatives, right=True, out_int32=True)
+        above += torch.bincount(reached, minlength=n_levels + 1)  # reaching just so many levels
+        ties = reached[negatives == rising[(reached - 1).clamp_(min=0)]]
+        tied += torch.bincount(ties, minlength=n_levels + 1)
+    # A negative that reaches the k lowest levels is called at each of these.
+    false = above[1:].flip(0).cumsum(0)
+    levels = _Levels(values, counts.cumsum(0), false, tied[1:].flip(0), n_positive, n_negative)
+    return levels, order
+
+
+def _ranking(levels: _Levels) -> Ranking:
+    n_positive, n_negative = levels.n_positive, levels.n_negative
+    gains = _steps(levels.hits)
+    # Of all pairs, twice those that are ranked rightly; a tie is half of one.
+    doubled = gains * (2 * (n_negative - levels.false) + levels.tied)
+    auroc = int(doubled.sum()) / (2 * n_positive * n_negative)
+    called = (levels.hits + levels.false).double()
+    average_precision = float((levels.hits / called * gains).sum() / n_positive)
+    f1 = 2 * levels.hits / (called + n_positive)
     best = int(f1.argmax())
-    best_f1, threshold = float(f1[best]), float(scores[last[best]])
-    del precision, f1
-
-    false_positives = called.sub_(true_positives)
-    # Trapezoids: width the new false positives, twice the mean height the two true positive counts.
-    doubled = true_positives.double().mul_(2).sub_(gains).mul_(_steps(false_positives))
-    auroc = float(doubled.sum()) / (2 * n_positive * n_negative)
-    del doubled, gains
-    roc = _thinned(false_positives.double() / n_negative, true_positives.double() / n_positive)
-    return Ranking(auroc, average_precision, best_f1, threshold, roc)
+    hits = levels.corners(levels.hits - gains, levels.hits).double()
+    roc = _thinned(levels.false_positive_rates(), hits.div_(n_positive))
+    return Ranking(auroc, average_precision, float(f1[best]), float(levels.scores[best]), roc)
 
 
-def _overlap_ordered(
-    last: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, n_regions: int
-) -> RegionOverlap:
-    false_positives = labels.logical_not().cumsum(0, dtype=last.dtype).index_select(0, last)
-    n_negative = int(false_positives[-1])
-    inside = int((false_positives <= PRO_LIMIT * n_negative).sum())  # points up to the limit
-    # The curve starts at the origin, and crosses the limit on the way to its next point.
-    points = slice(0, inside + 1)
-    origin = weights.new_zeros(1)
-    rate = torch.cat((origin, false_positives[points].double().div_(n_negative)))
-    overlap = torch.cat((origin, weights.cumsum(0).index_select(0, last[points]).div_(n_regions)))
-    (low, high), (start, end) = rate[-2:].tolist(), overlap[-2:].tolist()
+def _overlap(levels: _Levels, found: torch.Tensor) -> RegionOverlap:
+    """PRO, of the mean share of the regions that is ``found`` (K,) at every level."""
+    rate = levels.false_positive_rates()
+    share = levels.corners(found - _steps(found), found)
+    inside = int((rate <= PRO_LIMIT).sum())  # corners up to the limit
+    # The curve crosses the limit on the way to the next corner.
+    rate, share = rate[: inside + 1], share[: inside + 1]
+    (low, high), (start, end) = rate[-2:].tolist(), share[-2:].tolist()
     rate[-1] = PRO_LIMIT
-    overlap[-1] = start + (end - start) * (PRO_LIMIT - low) / (high - low)
-    area = float(torch.trapezoid(overlap, rate))
-    return RegionOverlap(area / PRO_LIMIT, _thinned(rate, overlap))
-
-
-def _descending(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scores, highest first, and where each was: in half the memory where 32 bits suffice."""
-    ordered, order = scores.flatten().sort(descending=True)
-    return ordered, order.to(torch.int32) if len(order) < 2**31 else order
-
-
-def _in_order(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    return values.flatten().to(order.device).index_select(0, order)
-
-
-def _last_of_ties(ordered: torch.Tensor) -> torch.Tensor:
-    """Indices after which the score changes, and the last one."""
-    changes = (ordered[1:] != ordered[:-1]).nonzero().flatten()
-    last = torch.cat((changes, changes.new_tensor([len(ordered) - 1])))
-    return last.to(torch.int32) if len(ordered) < 2**31 else last
+    share[-1] = start + (end - start) * (PRO_LIMIT - low) / (high - low)
+    area = float(torch.trapezoid(share, rate))
+    return RegionOverlap(area / PRO_LIMIT, _thinned(rate, share))
 
 
 def _steps(counts: torch.Tensor) -> torch.Tensor:
@@ -222,6 +245,4 @@ def _thinned(x: torch.Tensor, y: torch.Tensor) -> Curve:
     kept = (torch.searchsorted(axis, grid * axis[-1]) for axis in (x, y))
     index = torch.cat((*kept, ends)).clamp(max=len(x) - 1).unique()
     x, y = x[index].cpu().numpy(), y[index].cpu().numpy()
-    if x[0] > 0 or y[0] > 0:
-        x, y = np.insert(x, 0, 0.0), np.insert(y, 0, 0.0)
     return Curve(x, y)
