@@ -29,27 +29,30 @@ def covariances(
     return (scatter - n_images * outer).div_(n_images - 1)
 
 
-def dense_factors(
+def dense_factors(covariance: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Factors (p, d, d) of covariances (p, d, d)."""
+    return _inverse(_cholesky(_raised(covariance, epsilon)))
+
+
+def dense_left_out(
     rows: torch.Tensor, covariance: torch.Tensor, n_images: int, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors (p, d, d) and leave-one-out distances (p, n) of rows y (p, n, d)."""
-    identity = torch.eye(rows.shape[2], dtype=rows.dtype, device=rows.device)
-    whitening = _inverse(_cholesky(covariance + _epsilon_without_one(epsilon, n_images) * identity))
+) -> torch.Tensor:
+    """Leave-one-out distances (p, n) of rows y (p, n, d)."""
+    whitening = dense_factors(covariance, _epsilon_without_one(epsilon, n_images))
     leverage = torch.bmm(rows.to(whitening), whitening.transpose(1, 2)).square_().sum(dim=2)
-    left_out = _left_out(leverage, (n_images - 1) / n_images - leverage, n_images)
-    return _inverse(_cholesky(covariance + epsilon * identity)), left_out
+    return _left_out(leverage, (n_images - 1) / n_images - leverage, n_images)
 
 
-def low_rank_factors(
-    rows: torch.Tensor, n_images: int, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors (p, N, d) and leave-one-out distances (p, N) of rows y (p, N, d)."""
-    gram = torch.bmm(rows, rows.transpose(1, 2))
+def low_rank_factors(rows: torch.Tensor, gram: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Factors (p, N, d) of rows y (p, N, d) whose products are ``gram`` (p, N, N)."""
+    whitening = _inverse(_cholesky(_raised(gram, epsilon)))
+    return torch.bmm(whitening, rows.to(whitening))
+
+
+def low_rank_left_out(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
+    """Leave-one-out distances (p, N) of rows whose products are ``gram`` (p, N, N)."""
     remainder = _remainder(gram, n_images, epsilon)
-    left_out = _left_out((n_images - 1) / n_images - remainder, remainder, n_images)
-    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
-    whitening = _inverse(_cholesky(gram))
-    return torch.bmm(whitening, rows.to(whitening)), left_out
+    return _left_out((n_images - 1) / n_images - remainder, remainder, n_images)
 
 
 def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
@@ -59,12 +62,10 @@ def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tenso
     inverse is the 1/N to be taken off. Raised to the size of the others, it has next to none.
     """
     epsilon = _epsilon_without_one(epsilon, n_images)
-    raised = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
-    gram = gram + (raised / n_images)[:, None, None]
-    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
-    lower = _cholesky(gram)
+    top = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
+    lower = _cholesky(_raised(gram + (top / n_images)[:, None, None], epsilon))
     diagonal = _inverse(lower).square_().sum(dim=1)
-    share = 1 / (n_images * (raised.to(diagonal) + epsilon))
+    share = 1 / (n_images * (top.to(diagonal) + epsilon))
     return (epsilon * (diagonal - share[:, None])).to(gram)
 
 
@@ -74,10 +75,15 @@ def _left_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> torch.
     return (n * (n - 2) / (n - 1) * ratio).sqrt_()
 
 
+def _raised(matrices: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """The matrices (p, n, n) with ``epsilon`` added to their diagonals."""
+    matrices = matrices.clone()
+    matrices.diagonal(dim1=1, dim2=2).add_(epsilon)
+    return matrices
+
+
 def _epsilon_without_one(epsilon: float, n_images: int) -> float:
     """The epsilon of N rows that becomes ``epsilon`` when one of them is taken out."""
-    if n_images == 2:
-        return epsilon  # none can be taken out; this only keeps the covariance invertible
     return epsilon * (n_images - 2) / (n_images - 1)
 
 

@@ -30,7 +30,13 @@ from torch import nn
 
 from padim.blocks import block_bytes, in_blocks
 from padim.errors import ModelError
-from padim.factors import covariances, dense_factors, low_rank_factors
+from padim.factors import (
+    covariances,
+    dense_factors,
+    dense_left_out,
+    low_rank_factors,
+    low_rank_left_out,
+)
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
 # of as many images, evenly spread over all.
@@ -111,17 +117,25 @@ class GaussianFit:
         n_images: N, known beforehand.
         epsilon: added to the diagonal of every covariance.
         n_here: how many of them this learner gets, the rest coming by ``merge``; None for all.
+        leaves_out: whether leave-one-out distances are wanted, half of what ``finish`` takes.
 
     Attributes:
         left_out: after ``finish``, the distances of training images to the Gaussians of the others,
             float32 (n, P): of all images, or of n evenly spread ones where the embeddings of all
-            would take more than ``KEPT_BYTES``. None where N is 2, for one has no covariance.
+            would take more than ``KEPT_BYTES``. None where they are not wanted, and where N is 2,
+            for one image has no covariance.
 
     Raises:
         ModelError: fewer than 2 images, for which there is no covariance.
     """
 
-    def __init__(self, n_images: int, epsilon: float = 0.01, n_here: int | None = None) -> None:
+    def __init__(
+        self,
+        n_images: int,
+        epsilon: float = 0.01,
+        n_here: int | None = None,
+        leaves_out: bool = True,
+    ) -> None:
         if n_images < 2:
             raise ModelError(f"{n_images} training image: a covariance needs at least 2")
         self.n_images = n_images
@@ -129,6 +143,7 @@ class GaussianFit:
         self.count = 0
         self.left_out: torch.Tensor | None = None
         self._n_here = n_images if n_here is None else n_here
+        self._leaves_out = leaves_out and n_images > 2
         self._n_wanted = n_images  # of so many images the embeddings are to be kept
         self._n_kept = 0
         self._parts: list[_Part] = []
@@ -174,13 +189,18 @@ class GaussianFit:
         positions = self._parts[-1].block.stop
         mean = first.new_empty(positions, dim)
         factor = first.new_empty(positions, self.n_images if is_low_rank else dim, dim)
-        left_out = first.new_empty(positions, self._n_kept)
+        left_out = first.new_empty(positions, self._n_kept) if self._leaves_out else None
         for index, part in enumerate(self._parts):
             block = part.block
-            part.finish(self.n_images, self.epsilon, mean[block], factor[block], left_out[block])
+            mean[block] = part.mean(self.n_images)
+            part.finish(
+                self.n_images,
+                self.epsilon,
+                factor[block],
+                None if left_out is None else left_out[block],
+            )
             self._parts[index] = None  # its memory is free before the next part of ``factor``
-        if self.n_images > 2:
-            self.left_out = left_out.T
+        self.left_out = None if left_out is None else left_out.T
         return PatchGaussian(mean, factor, is_low_rank, self.epsilon)
 
     def _is_kept(self, image: int) -> bool:
@@ -257,29 +277,32 @@ class _Part:
         self.rows = torch.cat((self.rows[:, :at], theirs), dim=1)
         self.sum += their_sum + count * apart
 
+    def mean(self, n_images: int) -> torch.Tensor:
+        """(p, d)."""
+        return self.sum / n_images + self.shift
+
     def finish(
-        self,
-        n_images: int,
-        epsilon: float,
-        mean: torch.Tensor,
-        factor: torch.Tensor,
-        left_out: torch.Tensor,
+        self, n_images: int, epsilon: float, factor: torch.Tensor, left_out: torch.Tensor | None
     ) -> None:
-        """Write mean (p, d), factors (p, N or d, d) and leave-one-out distances (p, n)."""
+        """Write factors (p, N or d, d) and, if wanted, leave-one-out distances (p, n)."""
         shifted_mean = self.sum / n_images
-        mean.copy_(shifted_mean + self.shift)
-        is_low_rank = n_images <= mean.shape[1]
+        dim = shifted_mean.shape[1]
+        is_low_rank = n_images <= dim
 
         def factorise(block: slice) -> None:
             rows = (self.rows[block] - shifted_mean[block, None]).div_(math.sqrt(n_images - 1))
             if is_low_rank:
-                found = low_rank_factors(rows, n_images, epsilon)
-            else:
-                scatter = None if self.scatter is None else self.scatter[block]
-                covariance = covariances(rows, scatter, shifted_mean[block], n_images)
-                found = dense_factors(rows, covariance, n_images, epsilon)
-            factor[block], left_out[block] = found
+                gram = torch.bmm(rows, rows.transpose(1, 2))
+                factor[block] = low_rank_factors(rows, gram, epsilon)
+                if left_out is not None:
+                    left_out[block] = low_rank_left_out(gram, n_images, epsilon)
+                return
+            scatter = None if self.scatter is None else self.scatter[block]
+            covariance = covariances(rows, scatter, shifted_mean[block], n_images)
+            factor[block] = dense_factors(covariance, epsilon)
+            if left_out is not None:
+                left_out[block] = dense_left_out(rows, covariance, n_images, epsilon)
 
-        side = n_images if is_low_rank else mean.shape[1]
+        side = n_images if is_low_rank else dim
         n_bytes = 3 * self.rows[0].nbytes + 5 * side * side * self.rows.element_size()
-        in_blocks(factorise, len(mean), n_bytes, mean.device)
+        in_blocks(factorise, len(factor), n_bytes, factor.device)

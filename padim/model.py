@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,8 +69,28 @@ class PaDiM:
         taps: Iterable[list[torch.Tensor]] = map(self.taps, batches)
         if self.reduction is None:
             taps = list(taps)  # principal components need all images before they reduce the first
+        return self.fit_taps(taps, n_images)
+
+    @torch.inference_mode()
+    def fit_taps(
+        self,
+        taps: Iterable[Sequence[torch.Tensor]],
+        n_images: int,
+        is_calibrated: bool = True,
+    ) -> PaDiM:
+        """``fit`` on what the backbone gave, for one who fits several models to the same images.
+
+        Args:
+            taps: batches of the backbone's taps, gone through twice where ``reduction`` is None.
+            n_images: how many images they are together, at least 2.
+            is_calibrated: whether to learn what unseen normal images score.
+
+        Raises:
+            ModelError: as ``fit``.
+        """
+        if self.reduction is None:
             self.reduction = fit_pca(taps, self.backbone.channels, self.config.embedding_dim)
-        learner = GaussianFit(n_images, self.config.epsilon)
+        learner = GaussianFit(n_images, self.config.epsilon, leaves_out=is_calibrated)
         for batch in taps:
             for part in _parts(batch, self.reduction.dim):
                 embeddings = self.reduction(part)
@@ -93,7 +113,12 @@ class PaDiM:
             Anomaly maps, float32 (B, crop, crop), and image scores, float32 (B,), on the model's
             device. Both are Mahalanobis distances: 0 is the mean of the normal images.
         """
-        embeddings = self.reduction(self.taps(images))
+        return self.score_taps(self.taps(images))
+
+    @torch.inference_mode()
+    def score_taps(self, taps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """``score`` of what the backbone gave."""
+        embeddings = self.reduction(taps)
         distances = self.gaussian(embeddings.flatten(1, 2))
         maps = self.anomaly_map(distances.unflatten(1, self.grid))
         return maps, image_scores(maps)
@@ -206,7 +231,7 @@ class PaDiM:
         self.anomaly_map.to(self.device)
 
 
-def _parts(taps: list[torch.Tensor], dim: int) -> Iterator[list[torch.Tensor]]:
+def _parts(taps: Sequence[torch.Tensor], dim: int) -> Iterator[list[torch.Tensor]]:
     """The taps of a batch in parts whose embeddings take no more than ``EMBEDDING_BYTES``."""
     positions = max(tap.shape[-2] * tap.shape[-1] for tap in taps)
     size = max(1, EMBEDDING_BYTES // (4 * positions * dim))
