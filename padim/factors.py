@@ -18,6 +18,8 @@ import torch
 
 from padim.errors import ModelError
 
+LEAF = 16  # a triangle of so many rows is inverted in one step
+
 
 def covariances(
     rows: torch.Tensor, scatter: torch.Tensor | None, mean: torch.Tensor, n_images: int
@@ -88,9 +90,20 @@ def _epsilon_without_one(epsilon: float, n_images: int) -> float:
 
 
 def _inverse(lower: torch.Tensor) -> torch.Tensor:
-    """The inverses of lower triangles (p, n, n); applied with a product they save half the time."""
-    identity = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device)
-    return torch.linalg.solve_triangular(lower, identity, upper=False)
+    """The inverses of lower triangles (p, n, n); applied with a product they save half the time.
+
+    By halves, so that nearly all of it is products: a third of the time of a triangular solve.
+    """
+    n = lower.shape[1]
+    if n <= LEAF:
+        identity = torch.eye(n, dtype=lower.dtype, device=lower.device)
+        return torch.linalg.solve_triangular(lower, identity, upper=False)
+    half = n // 2
+    inverse = torch.zeros_like(lower)
+    first = inverse[:, :half, :half] = _inverse(lower[:, :half, :half])
+    last = inverse[:, half:, half:] = _inverse(lower[:, half:, half:])
+    inverse[:, half:, :half] = torch.bmm(last, torch.bmm(lower[:, half:, :half], first)).neg_()
+    return inverse
 
 
 def _cholesky(matrices: torch.Tensor) -> torch.Tensor:
