@@ -64,12 +64,17 @@ class PaDiM:
         Raises:
             ModelError: fewer than 2 images, or a covariance that cannot be inverted.
         """
-        if self.device.type == "cpu":
-            batches = (part for batch in batches for part in batch.split(CPU_BATCH))
-        taps: Iterable[list[torch.Tensor]] = map(self.taps, batches)
+        taps: Iterable[list[torch.Tensor]] = self.training_taps(batches)
         if self.reduction is None:
             taps = list(taps)  # principal components need all images before they reduce the first
         return self.fit_taps(taps, n_images)
+
+    @torch.inference_mode()
+    def training_taps(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        """The taps of images, in batches as small as is best where they are to be fitted."""
+        for batch in batches:
+            for part in batch.split(CPU_BATCH if self.device.type == "cpu" else len(batch)):
+                yield self.taps(part)
 
     @torch.inference_mode()
     def fit_taps(
@@ -206,6 +211,7 @@ class PaDiM:
             model.calibration.to(model.device)
         return model
 
+    @torch.inference_mode()
     def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The taps of a batch, which goes through the network in parts where it is too large."""
         images = images.to(self.device, non_blocking=True)

@@ -12,7 +12,7 @@ from datasets.mvtec import OBJECTS, TEXTURES, AnomalyClass
 from datasets.stream import Batch
 from padim.calibration import Calibration
 from padim.model import PaDiM
-from utils.metrics import Curve, Ranking, misranked, rank, rank_pixels
+from utils.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,7 @@ def measure_class(
         "class": item.name,
         "order": known.index(item.name) if item.name in known else len(known),
         "data_digest": item.digest(),
-        "metrics": {**_ranking_metrics("image", ranking), **_ranking_metrics("pixel", pixels)}
-        | {"pro": overlap.pro if overlap else None}
-        | _called(calibration, rate, images),
+        "metrics": metrics(ranking, pixels, overlap) | _called(calibration, rate, images),
         "totals": {"n_train": len(item.train), "n_test": len(item.test), "seconds": None},
         "notes": [
             *_notes(item, labels, pixels is not None),
@@ -115,6 +113,17 @@ def measure_class(
         "n_good": int((~labels).sum()),
         "n_defective": int(labels.sum()),
         "images": images,
+    }
+
+
+def metrics(
+    ranking: Ranking | None, pixels: Ranking | None, overlap: RegionOverlap | None
+) -> dict[str, float | None]:
+    """The numbers by name: of images, of pixels and of regions; None for what does not exist."""
+    return {
+        **_ranking_metrics("image", ranking),
+        **_ranking_metrics("pixel", pixels),
+        "pro": overlap.pro if overlap else None,
     }
 
 

@@ -11,16 +11,19 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], total: int, class_name: str, phase: str) -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], total: int, class_name: str, phase: str, unit: str = "image"
+) -> Iterator[Item]:
     """Go through items under a bar that counts images, quiet when nobody is watching.
 
     Args:
         items: images, or batches, which count by their length.
         total: images in all.
         class_name, phase: what is going on, such as "bottle" and "fit".
+        unit: what is counted.
     """
     description = f"{class_name}: {phase}"
-    with tqdm(total=total, desc=description, unit="image", disable=None, leave=False) as bar:
+    with tqdm(total=total, desc=description, unit=unit, disable=None, leave=False) as bar:
         for item in items:
             yield item
             bar.update(len(item) if hasattr(item, "__len__") else 1)

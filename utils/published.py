@@ -7,13 +7,15 @@ whether the value was confirmed in its source.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 FILE = Path(__file__).with_name("published_results.csv")
-TABLES = ("detection", "localization", "layers")  # the others are of other protocols
+BY_CLASS = ("detection", "localization", "layers")  # the others are means, or of other protocols
+
+Systems = Mapping[str, Mapping[str, "Published"]]  # system -> class or mean row -> value
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,18 @@ class Published:
     confirmed: bool
 
 
-def published_results(run_name: str, metric: str) -> Mapping[str, Mapping[str, Published]]:
-    """What was published for a configuration and a metric: system -> class or mean row -> value.
+def published_results(run_name: str, metric: str, tables: Collection[str] = BY_CLASS) -> Systems:
+    """What was published for a configuration and a metric.
 
     Args:
         run_name: such as ``resnet18_rd100``; empty where nothing was published for it.
         metric: such as ``pixel_auroc``.
+        tables: those of the file to look in.
     """
     systems: dict[str, dict[str, Published]] = {}
     for row in _rows():
-        if (row["backbone"], row["metric"]) == (run_name, metric):
+        is_asked = row["table"] in tables
+        if is_asked and (row["backbone"], row["metric"]) == (run_name, metric):
             value = Published(float(row["value"]), row["confirmed"] == "yes")
             systems.setdefault(row["system"], {})[row["class"]] = value
     return systems
@@ -47,4 +51,4 @@ def published_results(run_name: str, metric: str) -> Mapping[str, Mapping[str, P
 @cache
 def _rows() -> tuple[dict[str, str], ...]:
     with FILE.open(encoding="utf-8", newline="") as file:
-        return tuple(row for row in csv.DictReader(file) if row["table"] in TABLES)
+        return tuple(csv.DictReader(file))

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.mvtec import OBJECTS, TEXTURES
-from utils.names import LONGEST, printable
-from utils.published import Published, published_results
+from utils.markdown import DASH, UNCONFIRMED, beside, markdown_table, of_system, plain
+from utils.published import published_results
 
 METRICS = (
     "image_auroc",
@@ -29,7 +29,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "all": TEXTURES + OBJECTS,
 }
 COMPARED = ("image_auroc", "pixel_auroc", "pro")
-DASH = "\u2013"
 
 Row = Mapping[str, str | float | int | bool | None]
 
@@ -75,7 +74,7 @@ def results_markdown(
         obstacle: why they may not be compared, as with untrained weights; None where they may.
     """
     parts = [f"# {run_name}", *(f"**{warning}**" for warning in warnings)]
-    parts.append(_markdown_table(("class", *COLUMNS), _printed(result_rows(records))))
+    parts.append(markdown_table(("class", *COLUMNS), _printed(result_rows(records))))
     parts.append(
         "image_f1 and pixel_f1 are oracle numbers: their threshold is chosen on the test set "
         "itself. false_alarms and detections are the shares of good and of defective test images "
@@ -84,7 +83,7 @@ def results_markdown(
         "classes above; n_train, n_test and seconds are summed."
     )
     parts += [
-        f"- {_plain(record['class'])}: {note}" for record in records for note in record["notes"]
+        f"- {plain(record['class'])}: {note}" for record in records for note in record["notes"]
     ]
     if obstacle is None:
         parts += _comparison(run_name, records)
@@ -137,7 +136,7 @@ def _printed(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _label(row: Row) -> str:
-    return _plain(str(row["label"]))
+    return plain(str(row["label"]))
 
 
 def _mean_label(group: str, n_classes: int) -> str:
@@ -172,13 +171,13 @@ def _comparison(run_name: str, records: Sequence[Mapping]) -> list[str]:
         names = [name for name in names if name not in incomplete]
         if not names:
             continue
-        header = ("class", "here", *(_of_system(system) for system in systems))
+        header = ("class", "here", *(of_system(system) for system in systems))
         lines = []
         for name in names:
             ours = rows[name][metric]
-            theirs = (_beside(ours, values.get(name)) for values in systems.values())
+            theirs = (beside(ours, values.get(name)) for values in systems.values())
             lines.append((name, _cell(metric, ours), *theirs))
-        parts += [f"### {metric}", _markdown_table(header, lines)]
+        parts += [f"### {metric}", markdown_table(header, lines)]
         has_unconfirmed |= any(
             not values[name].confirmed
             for values in systems.values()
@@ -189,33 +188,10 @@ def _comparison(run_name: str, records: Sequence[Mapping]) -> list[str]:
         return ["## Beside the published numbers", f"None are known for {run_name}."]
     legend = "Behind each published number, in brackets: ours minus theirs."
     if has_unconfirmed:
-        legend += " `?` marks a published number that was recalled but not found in its source."
+        legend += f" {UNCONFIRMED}"
     if incomplete:
         legend += (
             f" Not compared: the means of {', '.join(incomplete)}, for this run has not exactly "
             "the classes they are published over."
         )
     return ["## Beside the published numbers", legend, *parts]
-
-
-def _of_system(system: str) -> str:
-    return "the paper" if system == "paper" else system
-
-
-def _beside(ours: float | None, theirs: Published | None) -> str:
-    if theirs is None:
-        return DASH
-    mark = "" if theirs.confirmed else " ?"
-    difference = "" if ours is None else f" ({ours - theirs.value:+.3f})"
-    return f"{theirs.value:.3f}{mark}{difference}"
-
-
-def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    ruler = ["---", *("---:" for _ in header[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *lines))
-
-
-def _plain(name: str) -> str:
-    """A folder's name with nothing in it that Markdown or a terminal would act on."""
-    shown = printable(name, LONGEST)
-    return "".join("\\" + letter if letter in r"\`*|<>[]" else letter for letter in shown)
