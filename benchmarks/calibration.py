@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from datasets.images import Preprocessing
-from datasets.mvtec import Sample, read_class
+from datasets.mvtec import read_class
+from datasets.samples import Sample
 from padim.anomaly_map import image_scores
 from padim.backbones import Backbone
 from padim.calibration import Calibration

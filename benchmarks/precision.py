@@ -14,7 +14,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from anywhere, like the scripts
 
 from datasets.images import Preprocessing
-from datasets.mvtec import Sample, read_class
+from datasets.mvtec import read_class
+from datasets.samples import Sample
 from padim.backbones import Backbone, normalise
 from padim.embedding import draw_reduction
 from padim.gaussian import GaussianFit

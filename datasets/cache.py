@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from datasets.errors import DataError
-from datasets.images import Preprocessing
-from datasets.mvtec import Sample
+from datasets.images import Preprocessing, read_image, read_mask
+from datasets.samples import Sample
+from datasets.video import mask_of_frame, read_frame
 
 VERSION = 1  # of how a crop is made; another one makes all that is kept invalid
 
@@ -52,7 +53,8 @@ class ImageCache:
         return image, mask
 
     def _name(self, sample: Sample) -> str:
-        facts: list[object] = [VERSION, self.preprocessing.resize, self.preprocessing.crop]
+        how = self.preprocessing.of(sample.path)
+        facts: list[object] = [VERSION, how, sample.frame, sample.mask_frame]
         for file in filter(None, (sample.path, sample.mask)):
             try:
                 stat = file.stat()
@@ -85,7 +87,13 @@ def read_sample(sample: Sample, preprocessing: Preprocessing) -> tuple[torch.Ten
     Raises:
         DataError: the image or its mask cannot be read.
     """
-    image = preprocessing.image(sample.path)
+    how = preprocessing.of(sample.path)
+    if sample.frame is None:
+        image = how.crop_of(read_image(sample.path))
+    else:
+        image = how.crop_of(read_frame(sample.path, sample.frame))
     if sample.mask is None:
         return image, torch.zeros(image.shape[1:], dtype=torch.bool)
-    return image, preprocessing.mask(sample.mask)
+    if sample.mask_frame is None:
+        return image, how.crop_of_mask(read_mask(sample.mask))
+    return image, how.crop_of_mask(mask_of_frame(sample.mask, sample.mask_frame))

@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.errors import DataError
+from datasets.files import IMAGE_SUFFIXES
 from datasets.images import Preprocessing, read_image
-from datasets.mvtec import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ class Preprocessing:
     resize: int = 256
     crop: int = 224
 
+    def of(self, path: Path) -> Preprocessing:
+        """What is done to one image, named by its path, and to its mask: the same to all."""
+        return self
+
     def image(self, path: Path) -> torch.Tensor:
         """The crop of an image file, uint8 (3, crop, crop).
 
@@ -47,7 +51,7 @@ class Preprocessing:
         pixels = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         size = (self.resize, self.resize)
         resized = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)
-        return self._centre(resized[0]).contiguous()
+        return self._cropped(resized[0]).contiguous()
 
     def mask(self, path: Path) -> torch.Tensor:
         """The crop of a mask file, bool (crop, crop), true where the defect is.
@@ -55,13 +59,18 @@ class Preprocessing:
         Raises:
             DataError: the file cannot be read as an image.
         """
-        defect = torch.from_numpy(read_mask(path))[None, None].to(torch.uint8)
+        return self.crop_of_mask(read_mask(path))
+
+    def crop_of_mask(self, defective: np.ndarray) -> torch.Tensor:
+        """The crop of a mask as ``read_mask`` gives it, bool (crop, crop)."""
+        defect = torch.from_numpy(defective)[None, None].to(torch.uint8)
         # "nearest-exact" samples at pixel centres, as the image's resize does: no half-pixel shift.
         size = (self.resize, self.resize)
         resized = torch.nn.functional.interpolate(defect, size, mode="nearest-exact")
-        return self._centre(resized[0, 0]).bool()
+        return self._cropped(resized[0]).bool()[0]
 
-    def _centre(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _cropped(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The crop of a resized image (3, resize, resize) or mask (1, resize, resize)."""
         start = (self.resize - self.crop) // 2
         return pixels[..., start : start + self.crop, start : start + self.crop]
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.cache import ImageCache, read_sample
 from datasets.errors import DataError
 from datasets.images import Preprocessing
-from datasets.mvtec import AnomalyClass, Sample
+from datasets.samples import AnomalyClass, Sample
 
 
 @dataclass(frozen=True)

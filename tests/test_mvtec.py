@@ -11,7 +11,8 @@ from PIL import Image
 
 from datasets.errors import DataError
 from datasets.images import Preprocessing
-from datasets.mvtec import choose_classes, find_classes, read_class
+from datasets.layouts import LAYOUTS, choose_classes
+from datasets.mvtec import find_classes, read_class
 from datasets.stream import ImageStream
 
 
@@ -21,7 +22,7 @@ def test_known_classes_come_in_the_papers_order_then_the_others(tmp_path: Path) 
     (tmp_path / "not_a_class").mkdir()
     (tmp_path / "readme.txt").touch()
     assert find_classes(tmp_path) == ["carpet", "bottle", "zipper", "apple", "zebra"]
-    assert choose_classes(tmp_path, ["zebra", "zipper"]) == ["zipper", "zebra"]
+    assert choose_classes(LAYOUTS["mvtec"], tmp_path, ["zebra", "zipper"]) == ["zipper", "zebra"]
 
 
 def test_a_class_is_listed(data_root: Path) -> None:
@@ -75,7 +76,7 @@ def test_the_digest_tells_a_changed_file(data_root: Path) -> None:
 def test_what_does_not_fit_is_named(data_root: Path, spoil, words: str) -> None:
     spoil(data_root / "tiles")
     with pytest.raises(DataError, match=words):
-        for name in choose_classes(data_root, None):
+        for name in choose_classes(LAYOUTS["mvtec"], data_root, None):
             read_class(data_root, name)
 
 
@@ -85,10 +86,10 @@ def test_no_folder_a_class_itself_and_unknown_names(data_root: Path) -> None:
     with pytest.raises(DataError, match=r"is one class.*give .*data"):
         find_classes(data_root / "tiles")
     with pytest.raises(DataError, match="unknown class tyles .*: tiles"):
-        choose_classes(data_root, ["tyles"])
+        choose_classes(LAYOUTS["mvtec"], data_root, ["tyles"])
     draw_class(data_root, "all")
     with pytest.raises(DataError, match="rename"):
-        choose_classes(data_root, None)
+        choose_classes(LAYOUTS["mvtec"], data_root, None)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

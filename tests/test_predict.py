@@ -32,7 +32,7 @@ QUICK = ("--num_workers=1", "--batch_size=4")
 def fit(folder: Path, path: Path, n_train: int = 6, crop: int = CROP) -> Path:
     """A model of the drawn class, with untrained weights."""
     config = PaDiMConfig(embedding_dim=12, seed=3, resize=RESIZE, crop=crop)
-    model = PaDiM(Backbone("resnet18", "random", seed=config.seed), config)
+    model = PaDiM(Backbone("resnet18", "random"), config)
     paths = sorted(folder.glob("train/good/*.png"))[:n_train]
     model.fit([torch.stack([Preprocessing(RESIZE, crop).image(p) for p in paths])], len(paths))
     model.save(path)
@@ -51,7 +51,7 @@ def judge(*argv: object) -> int:
 
 
 def load(path: Path) -> PaDiM:
-    return PaDiM.load(path, Backbone("resnet18", "random", seed=3))
+    return PaDiM.load(path, Backbone("resnet18", "random"))
 
 
 def table(path: Path) -> list[dict[str, str]]:

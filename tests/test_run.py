@@ -18,7 +18,8 @@ from test_bad_input import expect_one_line, result, rows, run
 from torchvision import models
 
 from datasets.images import Preprocessing
-from datasets.mvtec import Sample, read_class
+from datasets.mvtec import read_class
+from datasets.samples import Sample
 from padim.backbones import Backbone
 from padim.model import PaDiM
 from utils import curves

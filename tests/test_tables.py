@@ -57,7 +57,7 @@ def test_published_numbers_are_the_papers() -> None:
 
 
 def test_one_class_is_compared_alone_and_its_mean_is_not() -> None:
-    text = results_markdown("resnet18_rd100", [record("bottle", 0.95)], [], obstacle=None)
+    text = results_markdown("a run", "resnet18_rd100", [record("bottle", 0.95)], [], obstacle=None)
     assert "| bottle | 0.950 | 0.981 (-0.031) |" in text
     assert "| bottle | 0.950 | 0.939 ? (+0.011) |" in text
     assert "recalled but not found" in text
@@ -66,14 +66,14 @@ def test_one_class_is_compared_alone_and_its_mean_is_not() -> None:
 
 def test_a_whole_set_is_compared_with_its_means() -> None:
     records = [record(name, 0.9) for name in TEXTURES + OBJECTS]
-    text = results_markdown("resnet18_rd100", records, [], obstacle=None)
+    text = results_markdown("a run", "resnet18_rd100", records, [], obstacle=None)
     assert "| all | 0.900 | 0.967 (-0.067) |" in text
     assert "Not compared" not in text
 
 
 def test_untrained_weights_are_never_compared() -> None:
     text = results_markdown(
-        "resnet18_rd100", [record("bottle", 0.9)], ["LOUD"], "they are untrained"
+        "x", "resnet18_rd100", [record("bottle", 0.9)], ["LOUD"], "they are untrained"
     )
     assert "**LOUD**" in text
     assert "0.981" not in text
@@ -81,6 +81,6 @@ def test_untrained_weights_are_never_compared() -> None:
 
 
 def test_markdown_in_names_stays_text() -> None:
-    text = results_markdown("x", [record("a|b*c\nd<i>", 0.9)], [], obstacle="drawn")
+    text = results_markdown("x", "x", [record("a|b*c\nd<i>", 0.9)], [], obstacle="drawn")
     assert r"| a\|b\*c" in text
     assert "<i>" not in text.replace(r"\<i\>", "")

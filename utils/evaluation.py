@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from datasets.mvtec import OBJECTS, TEXTURES, AnomalyClass
+from datasets.mvtec import OBJECTS, TEXTURES
+from datasets.samples import AnomalyClass
 from datasets.stream import Batch
 from padim.calibration import Calibration
 from padim.model import PaDiM
@@ -32,15 +33,24 @@ class ClassScores:
     scores: np.ndarray
 
 
-def score_class(model: PaDiM, batches: Iterable[Batch]) -> ClassScores:
-    """Score the test images of a class, and keep what figures need of them."""
+def score_class(
+    model: PaDiM, batches: Iterable[Batch], taps: Iterable[list[torch.Tensor]] | None = None
+) -> ClassScores:
+    """Score the test images of a class, and keep what figures need of them.
+
+    Args:
+        model: fitted to the class.
+        batches: its test images.
+        taps: of every batch, where the backbone has seen them already.
+    """
     images, masks, maps, scores = [], [], [], []
+    known = None if taps is None else iter(taps)
     for batch in batches:
-        batch_maps, batch_scores = model.score(batch.images)
+        found = model.score(batch.images) if known is None else model.score_taps(next(known))
         images.append(batch.images.permute(0, 2, 3, 1).numpy())
         masks.append(batch.masks.numpy())
-        maps.append(batch_maps)  # nothing waits for the device here
-        scores.append(batch_scores)
+        maps.append(found[0])  # nothing waits for the device here
+        scores.append(found[1])
     return ClassScores(
         np.concatenate(images),
         np.concatenate(masks),
@@ -60,7 +70,7 @@ def list_images(
         p_values = calibration.p_values(torch.from_numpy(scored.scores)).tolist()
     return [
         {
-            "path": f"test/{sample.defect}/{sample.path.name}",
+            "path": item.path_of(sample),
             "defect": sample.defect,
             "label": int(sample.is_defective),
             "score": float(score),

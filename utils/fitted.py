@@ -35,6 +35,5 @@ def load_fitted(path: Path, weights: str | None, device: torch.device) -> tuple[
             f"model {path} was fitted with weights {chosen}, which are not there; "
             "say where they are with --weights FILE"
         )
-    # Untrained weights are drawn again from the seed they were drawn from.
-    backbone = Backbone(header.backbone, chosen, header.layers, header.config["seed"])
+    backbone = Backbone(header.backbone, chosen, header.layers)
     return PaDiM.restore(header, tensors, backbone.to(device), path), chosen == "random"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets.mvtec import AnomalyClass, Sample
+from datasets.samples import AnomalyClass, Sample
 from utils.evaluation import ClassScores
 from utils.figures import FigureMaker
 from utils.progress import progress
@@ -47,7 +47,7 @@ def draw_class_figures(
 
     def draw(index: int) -> None:
         sample, image = item.test[index], images[index]
-        title = f"{item.name} / {sample.defect} / {sample.path.name}: score {image['score']:.2f}"
+        title = f"{item.name} / {sample.defect} / {_name(sample)}: score {image['score']:.2f}"
         has_mask = sample.mask is not None or not sample.is_defective
         mask = scored.masks[index] if has_mask else None
         figure = maker.draw(title, scored.images[index], maps[index], mask)
@@ -62,10 +62,16 @@ def draw_class_figures(
 
 def _figure_names(samples: Sequence[Sample]) -> list[str]:
     """``<defect>_<name>.png`` for every image, told apart where two would have the same."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # a set that keeps the order
     for sample in samples:
-        name = f"{sample.defect}_{sample.path.stem}"
+        name = f"{sample.defect}_{Path(_name(sample)).stem}"
         if f"{name}.png" in names:
-            name = f"{sample.defect}_{sample.path.name}_{len(names)}"
-        names.append(f"{name}.png")
-    return names
+            name = f"{sample.defect}_{_name(sample)}_{len(names)}"
+        names[f"{name}.png"] = None
+    return list(names)
+
+
+def _name(sample: Sample) -> str:
+    """An image's file name; a frame's has its video's before it."""
+    is_frame = sample.mask_frame is not None
+    return f"{sample.path.parent.name}_{sample.path.name}" if is_frame else sample.path.name

@@ -13,10 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from datasets.catalogue import CATALOGUE, RD_VERSIONS
 from utils.notices import one_line
+from utils.reproduction.plan import BACKBONES, DRAWS, TABLES
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
 WEIGHTS = "imagenet|random|FILE"
+MAX_SEED = 2**32 - 1
 MAX_SIDE = 8192  # pixels; a mistyped size should not end in the machine's memory
 
 
@@ -43,7 +46,16 @@ def get_args_parser(
     data.add_argument(
         "--data_path",
         type=Path,
-        help="folder of classes in the MVTec AD layout; left out, a small demo set is drawn",
+        help="folder of the data set; left out, a small demo set is drawn",
+    )
+    data.add_argument(
+        "--dataset", choices=CATALOGUE, default="mvtec", help="the layout of --data_path"
+    )
+    data.add_argument(
+        "--rd_version",
+        type=_whole(0, RD_VERSIONS - 1),
+        metavar="N",
+        help="random version of --dataset rd_mvtec; left out, 0",
     )
     data.add_argument("--save_path", type=Path, default=Path("result"), help="where results go")
     data.add_argument(
@@ -56,7 +68,9 @@ def get_args_parser(
         help="side in pixels an image is resized to",
     )
     data.add_argument(
-        "--crop", type=_crop, default=224, help="side of the centre crop in pixels, or none"
+        "--crop",
+        type=_crop,
+        help="side of the centre crop in pixels, or none; left out, what the data set's is",
     )
 
     method = parser.add_argument_group("method")
@@ -78,7 +92,17 @@ def get_args_parser(
         default=argparse.SUPPRESS,
         help=f"channels kept; left out, {embedding_dim}, or all with --reduction none",
     )
-    method.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="of all that is drawn")
+    seeds = method.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seed", type=_whole(0, MAX_SEED), default=0, help="of the channels that are drawn"
+    )
+    seeds.add_argument(
+        "--seeds",
+        type=_whole(0, MAX_SEED),
+        nargs="+",
+        metavar="SEED",
+        help="several: a run for each, from one pass over the images, and their means",
+    )
     method.add_argument(
         "--epsilon",
         type=_real(allow_zero=False, high=1e6),
@@ -175,12 +199,98 @@ def get_export_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def get_reproduce_parser() -> argparse.ArgumentParser:
+    """The parser of ``reproduce.py``."""
+    parser = _parser("Run what the tables of the paper ran, and set ours beside theirs")
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data_path", type=Path, required=True, help="folder of classes in the MVTec AD layout"
+    )
+    data.add_argument(
+        "--stc_path", type=Path, help="folder of ShanghaiTech Campus; left out, it is not run"
+    )
+    data.add_argument(
+        "--save_path", type=Path, default=Path("reproduction"), help="where tables and records go"
+    )
+    data.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="classes to run; left out, all there are"
+    )
+    method = parser.add_argument_group("method")
+    method.add_argument(
+        "--tables", nargs="+", choices=TABLES, metavar="TABLE", help=", ".join(TABLES)
+    )
+    method.add_argument(
+        "--backbones",
+        nargs="+",
+        choices=BACKBONES,
+        default=list(BACKBONES),
+        metavar="NAME",
+        help="those to run: " + ", ".join(BACKBONES),
+    )
+    method.add_argument(
+        "--weights",
+        nargs="+",
+        default=["imagenet"],
+        metavar="NAME=FILE",
+        help="files of weights by backbone, imagenet for all, or random to try the program only",
+    )
+    method.add_argument(
+        "--draws",
+        type=_whole(1, 1000),
+        default=DRAWS,
+        help="random draws that a table's means are over",
+    )
+    running = _add_running(parser)
+    running.add_argument(
+        "--image_cache",
+        type=Path,
+        metavar="DIR",
+        help="folder to keep decoded images in; left out, none are",
+    )
+    return parser
+
+
+def parse_reproduce_args(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """Parse and check the options of ``reproduce.py``; ``weights`` becomes a word or files by name.
+
+    Exits with status 2 and one line on a mistake.
+    """
+    args = parser.parse_args(argv)
+    if args.tables is None:
+        args.tables = [table for table in TABLES if table != "stc" or args.stc_path is not None]
+    elif "stc" in args.tables and args.stc_path is None:
+        parser.error("--tables stc needs --stc_path, the folder of ShanghaiTech Campus")
+    if args.weights in (["imagenet"], ["random"]):
+        args.weights = args.weights[0]
+        return args
+    files = dict(item.partition("=")[::2] for item in args.weights)
+    for name, file in files.items():
+        if name not in BACKBONES or not file:
+            given = f"{name}={file}" if file else name
+            parser.error(
+                f"--weights {given}: give imagenet, random, or NAME=FILE with NAME one of "
+                + ", ".join(BACKBONES)
+            )
+    args.weights = files
+    return args
+
+
 def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse and check what can be checked without looking at the data.
 
     Exits with status 2 and one line on a mistake.
     """
     args = parser.parse_args(argv)
+    if args.dataset != "mvtec" and args.data_path is None:
+        parser.error(f"--dataset {args.dataset} needs --data_path, its folder")
+    if args.dataset != "rd_mvtec" and args.rd_version is not None:
+        parser.error("--rd_version is of --dataset rd_mvtec alone")
+    if args.seeds is not None and len(set(args.seeds)) < len(args.seeds):
+        parser.error("--seeds names one twice")
+    if args.crop is None:
+        args.crop = CATALOGUE[args.dataset].crop or args.resize
     if args.crop == "none":
         args.crop = args.resize
     if args.crop > args.resize:

@@ -16,7 +16,7 @@ from utils.curves import draw_pro_curves, draw_roc_curves
 from utils.errors import OptionError
 from utils.files import write_json, write_text
 from utils.page import render_page
-from utils.tables import COLUMNS, result_rows, results_csv, results_markdown
+from utils.tables import COLUMNS, Row, result_rows, results_csv, results_markdown
 
 RECORD_VERSION = 2  # of what a record holds
 PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
@@ -27,7 +27,8 @@ class ResultsFolder:
 
     Args:
         save_path: the user's folder.
-        run_name: the name of the configuration, and of the folder inside.
+        name: of the run, and of the folder inside.
+        run_name: of the configuration, which the published numbers are found by.
         settings: everything that decides the numbers; classes with other settings do not go
             into the same tables.
         environment: what else is worth knowing of the run: options, versions, device.
@@ -41,14 +42,16 @@ class ResultsFolder:
     def __init__(
         self,
         save_path: Path,
+        name: str,
         run_name: str,
         settings: Mapping,
         environment: Mapping,
         warnings: Sequence[str],
         obstacle: str | None,
     ) -> None:
-        self.path = save_path / run_name
-        self.run_name = run_name
+        self.path = save_path / name
+        self.name = name
+        self._run_name = run_name
         self._settings = json.loads(json.dumps(settings))  # as they are read back
         self._environment = environment
         self._warnings = warnings
@@ -131,13 +134,17 @@ class ResultsFolder:
         found = [self._read_file(path) for path in (self.path / "records").glob("*.json")]
         return sorted(filter(None, found), key=lambda record: (record["order"], record["class"]))
 
+    def rows(self) -> list[Row]:
+        """The rows of the tables."""
+        return result_rows(self.records())
+
     def write_tables(self) -> None:
         """``results.csv``, ``results.json`` and ``results.md``."""
         records = self.records()
         rows = result_rows(records)
         write_text(self.path / "results.csv", results_csv(rows))
         content = {
-            "run": self.run_name,
+            "run": self.name,
             "warnings": list(self._warnings),
             "settings": self._settings,
             **self._environment,
@@ -146,20 +153,22 @@ class ResultsFolder:
             "notes": {record["class"]: record["notes"] for record in records},
         }
         write_json(self.path / "results.json", content)
-        markdown = results_markdown(self.run_name, records, self._warnings, self._obstacle)
+        markdown = results_markdown(
+            self.name, self._run_name, records, self._warnings, self._obstacle
+        )
         write_text(self.path / "results.md", markdown)
 
     def write_overview(self) -> None:
         """``roc_curve.png``, ``pro_curve.png`` and ``index.html``."""
         records = self.records()
         loud = [warning.partition(":")[0] for warning in self._warnings]
-        title = ". ".join((f"PaDiM {self.run_name}", *loud))
+        title = ". ".join((f"PaDiM {self.name}", *loud))
         draw_roc_curves(records, title, self.path / "roc_curve.png")
         draw_pro_curves(records, title, self.path / "pro_curve.png")
         options = {f"--{name}": value for name, value in self._environment["options"].items()}
         facts = {**options, **self._settings, **self._environment["versions"]}
         page = render_page(
-            title=f"PaDiM {self.run_name}",
+            title=f"PaDiM {self.name}",
             warnings=self._warnings,
             facts={name: str(value) for name, value in facts.items()},
             columns=COLUMNS,

@@ -7,26 +7,38 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
+from datasets.catalogue import CATALOGUE
 from datasets.demo import draw_demo_set
-from datasets.images import Preprocessing
-from datasets.mvtec import AnomalyClass, choose_classes, find_classes, read_class
+from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
+from datasets.samples import AnomalyClass
 from datasets.stream import ImageStream
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
 from utils.environment import choose_device, describe
-from utils.evaluation import list_images, measure_class, score_class
+from utils.evaluation import list_images, measure_class
 from utils.files import check_writable
 from utils.gallery import draw_class_figures
 from utils.notices import DEMO, UNTRAINED, warn
+from utils.one_pass import OnePass
 from utils.progress import progress
 from utils.results import ResultsFolder
+from utils.seeds import write_seed_tables
 from utils.tables import scores_csv, terminal_table
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One seed's configuration, and where its results go."""
+
+    config: PaDiMConfig
+    results: ResultsFolder
 
 
 def run(backbone_name: str, args: Namespace) -> None:
@@ -39,56 +51,42 @@ def run(backbone_name: str, args: Namespace) -> None:
     check_writable(args.save_path)
     is_demo = args.data_path is None
     root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
-    names = choose_classes(root, args.classes)
-    classes = [read_class(root, name) for name in names]
+    layout = LAYOUTS[args.dataset]
+    names = choose_classes(layout, root, args.classes)
+    classes = [layout.read_class(root, name) for name in names]
     stream = _read(classes, args, device).start()  # while the network is loaded
     backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
-    config = PaDiMConfig(
-        args.reduction,
-        args.embedding_dim,
-        args.seed,
-        args.resize,
-        args.crop,
-        args.epsilon,
-        args.sigma,
-    )
-    blank = PaDiM(backbone, config)  # finds impossible dimensions before anything is written
     warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
-    results = ResultsFolder(
-        args.save_path,
-        run_name(backbone, config, is_untrained, is_demo),
-        _settings(blank, is_untrained, args),
-        {"options": _printable(args), "versions": describe(device)},
-        warnings,
-        _obstacle(config, is_untrained, is_demo),
-    )
-    results.check(find_classes(root), replaced=names if args.overwrite else ())
-    todo = [
-        item for item in classes if args.overwrite or not results.finished(item.name, item.digest())
-    ]
+    seed_runs = _seed_runs(backbone, args, device, warnings)
+    replaced = names if args.overwrite else ()
+    for one in seed_runs:
+        one.results.check(layout.find_classes(root), replaced)
+    todo = [(item, _unfinished(item, seed_runs, args.overwrite)) for item in classes]
+    todo = [(item, missing) for item, missing in todo if missing]
     backbone.to(device)
     warn(warnings)
-    if todo != classes:
+    if len(todo) < len(classes):
         stream.close()
-        stream = _read(todo, args, device)
+        stream = _read([item for item, _ in todo], args, device)
     try:
-        for item in todo:
-            record = _run_class(item, PaDiM(backbone, config), stream, results, args)
-            results.finish(record)
-            results.write_tables()
+        for item, missing in todo:
+            _run_class(item, missing, backbone, stream, args)
     finally:  # also when stopped, or at a file that cannot be read: what is done can be looked at
-        if results.records():
-            results.write_tables()
-            results.write_overview()
+        for one in seed_runs:
+            if one.results.records():
+                one.results.write_tables()
+                one.results.write_overview()
     stream.close()
-    _print_end(results, len(classes) - len(todo))
+    _print_end(seed_runs, len(classes) - len(todo))
+    if args.seeds is not None:
+        _print_seeds(seed_runs, backbone, args, warnings)
     warn(warnings)
 
 
 def _read(classes: Sequence[AnomalyClass], args: Namespace, device: torch.device) -> ImageStream:
     return ImageStream(
         classes,
-        Preprocessing(args.resize, args.crop),
+        preprocessing_of(args.dataset, args.resize, args.crop, args.rd_version),
         args.batch_size,
         args.num_workers,
         pin_memory=device.type == "cuda",
@@ -96,13 +94,62 @@ def _read(classes: Sequence[AnomalyClass], args: Namespace, device: torch.device
     )
 
 
-def run_name(
-    backbone: Backbone, config: PaDiMConfig, is_untrained: bool = False, is_demo: bool = False
-) -> str:
-    """The name of a configuration, as the published numbers have it, such as resnet18_rd100.
+def _seed_runs(
+    backbone: Backbone, args: Namespace, device: torch.device, warnings: Sequence[str]
+) -> list[SeedRun]:
+    """A run for every seed.
 
-    What must not be taken for a result, or get into its tables, says so in its name.
+    Raises:
+        ModelError: more channels asked for than there are; nothing is written then.
     """
+    configs = [
+        PaDiMConfig(
+            *(args.reduction, args.embedding_dim, seed),
+            *(args.resize, args.crop, args.epsilon, args.sigma),
+        )
+        for seed in args.seeds or [args.seed]
+    ]
+    blanks = [PaDiM(backbone, config) for config in configs]
+    name = _full_name(backbone, args, warnings)
+    is_untrained = UNTRAINED in warnings
+    return [
+        SeedRun(
+            config,
+            ResultsFolder(
+                args.save_path,
+                name if args.seeds is None else f"{name}_seed{config.seed}",
+                run_name(backbone, config),
+                _settings(blank, is_untrained, args),
+                {"options": _printable(args), "versions": describe(device)},
+                warnings,
+                _obstacle(args, warnings),
+            ),
+        )
+        for config, blank in zip(configs, blanks, strict=True)
+    ]
+
+
+def _unfinished(
+    item: AnomalyClass, seed_runs: Sequence[SeedRun], is_overwritten: bool
+) -> list[SeedRun]:
+    """The runs that a class is missing of."""
+    digest = item.digest()
+    if is_overwritten:
+        return list(seed_runs)
+    return [one for one in seed_runs if not one.results.finished(item.name, digest)]
+
+
+def _full_name(backbone: Backbone, args: Namespace, warnings: Sequence[str]) -> str:
+    """The name of a run's folder: what must not get into others' tables says so in it."""
+    config = PaDiMConfig(args.reduction, args.embedding_dim)
+    parts = [run_name(backbone, config)]
+    if args.dataset != "mvtec":
+        parts.append(args.dataset + ("" if args.rd_version is None else str(args.rd_version)))
+    return "_".join(parts + ["untrained"] * (UNTRAINED in warnings) + ["demo"] * (DEMO in warnings))
+
+
+def run_name(backbone: Backbone, config: PaDiMConfig) -> str:
+    """The name of a configuration, as the published numbers have it, such as resnet18_rd100."""
     parts = [backbone.name]
     has_own_layers = backbone.layers != BACKBONES[backbone.name].taps
     if has_own_layers:
@@ -112,39 +159,55 @@ def run_name(
         parts.append(f"{short}{config.embedding_dim}")
     elif not has_own_layers and backbone.name != "efficientnet_b5":
         parts.append("all_channels")  # said where the paper's own configuration is a reduced one
-    return "_".join(parts + ["untrained"] * is_untrained + ["demo"] * is_demo)
+    return "_".join(parts)
 
 
-def _obstacle(config: PaDiMConfig, is_untrained: bool, is_demo: bool) -> str | None:
+def _obstacle(args: Namespace, warnings: Sequence[str]) -> str | None:
     """Why the numbers of a run may not be set beside published ones; None where they may."""
-    if is_demo:
+    if DEMO in warnings:
         return "the images are drawn"
-    if is_untrained:
+    if UNTRAINED in warnings:
         return "the weights are untrained"
+    if args.dataset != "mvtec":
+        return f"the data set is {CATALOGUE[args.dataset].title}, theirs MVTec AD"
     paper = PaDiMConfig()
     other = [
-        f"--{name} {getattr(config, name):g}"
+        f"--{name} {getattr(args, name):g}"
         for name in ("resize", "crop", "epsilon", "sigma")
-        if getattr(config, name) != getattr(paper, name)
+        if getattr(args, name) != getattr(paper, name)
     ]
     return f"they are of another protocol than the paper's ({', '.join(other)})" if other else None
 
 
 def _run_class(
     item: AnomalyClass,
-    model: PaDiM,
+    seed_runs: Sequence[SeedRun],
+    backbone: Backbone,
     stream: ImageStream,
-    results: ResultsFolder,
     args: Namespace,
-) -> dict:
-    """Do all of one class; returns its record."""
+) -> None:
+    """Do all of one class, for every seed that it is missing of."""
     start = time.perf_counter()
     n_train, n_test = len(item.train), len(item.test)
     train = progress(stream.take(n_train), n_train, item.name, "fit")
-    model.fit((batch.images for batch in train), n_train)
     test = progress(stream.take(n_test), n_test, item.name, "score")
-    scored = score_class(model, test)
-    with results.staged(item.name) as stage:
+    folder = args.save_path if len(seed_runs) > 1 else None
+    images = OnePass(backbone, train, test, (n_train, n_test), folder)
+    for one in seed_runs:
+        record = _do_class(item, backbone, one, images, args)
+        record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
+        one.results.finish(record)
+        one.results.write_tables()
+        start = time.perf_counter()
+
+
+def _do_class(
+    item: AnomalyClass, backbone: Backbone, one: SeedRun, images_seen: OnePass, args: Namespace
+) -> dict:
+    """Fit a model to a class, and write what is kept of it; returns its record."""
+    model = PaDiM(backbone, one.config)
+    scored = images_seen.fit_and_score(model)
+    with one.results.staged(item.name) as stage:
         is_half = args.model_precision == "float16"
         model.save(stage / "models" / f"{item.name}.pt", is_half)
         calibration, rate = model.calibration, args.false_alarm_rate
@@ -154,7 +217,6 @@ def _run_class(
         draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
-    record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
     return record
 
 
@@ -165,12 +227,12 @@ def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone,
     show the program; a run on real data does not, for its numbers would be taken for PaDiM's.
     """
     try:
-        return Backbone(name, args.weights, args.layers, args.seed), args.weights == "random"
+        return Backbone(name, args.weights, args.layers), args.weights == "random"
     except ModelError as error:
         if not is_demo or args.weights != "imagenet":
             raise
         warn([str(error)])
-        return Backbone(name, "random", args.layers, args.seed), True
+        return Backbone(name, "random", args.layers), True
 
 
 def _settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, object]:
@@ -186,6 +248,8 @@ def _settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, ob
         "channels": list(model.backbone.channels),
         "channel_ids_checksum": kept,
         **asdict(model.config),
+        "dataset": args.dataset,
+        "rd_version": args.rd_version,
         "false_alarm_rate": args.false_alarm_rate,
     }
 
@@ -197,13 +261,36 @@ def _printable(args: Namespace) -> Mapping[str, object]:
     }
 
 
-def _print_end(results: ResultsFolder, n_kept: int) -> None:
-    records = results.records()
-    print(terminal_table(records))
-    if n_kept:
-        print(f"classes that were there already: {n_kept} (--overwrite does them again)")
-    print(f"\nTables, curves, figures and models: {results.path}")
-    print(f"To look through: {results.path / 'index.html'}")
+def _print_end(seed_runs: Sequence[SeedRun], n_kept: int) -> None:
+    for one in seed_runs:
+        results, records = one.results, one.results.records()
+        if len(seed_runs) > 1:
+            print(f"\nseed {one.config.seed}")
+        print(terminal_table(records))
+        if n_kept:
+            print(f"classes that were there already: {n_kept} (--overwrite does them again)")
+        print(f"\nTables, curves, figures and models: {results.path}")
+        print(f"To look through: {results.path / 'index.html'}")
     model = results.path / "models" / f"{records[0]['class']}.pt"
     command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
     print(f"To judge your own images: {shlex.join(command)} --save_path judged")
+
+
+def _print_seeds(
+    seed_runs: Sequence[SeedRun], backbone: Backbone, args: Namespace, warnings: Sequence[str]
+) -> None:
+    """The table over all seeds, on paper and on the terminal."""
+    name = _full_name(backbone, args, warnings)
+    folder: Path = args.save_path / "_".join((f"{name}_seeds", *map(str, args.seeds)))
+    folder.mkdir(exist_ok=True)
+    table = write_seed_tables(
+        folder,
+        f"{name}, {len(seed_runs)} seeds",
+        run_name(backbone, seed_runs[0].config),
+        {one.config.seed: one.results.rows() for one in seed_runs},
+        warnings,
+        _obstacle(args, warnings),
+    )
+    print(f"\nmean \u00b1 standard deviation over the seeds {', '.join(map(str, args.seeds))}")
+    print(table)
+    print(f"The same, and beside the published numbers: {folder}")

@@ -63,17 +63,22 @@ def scores_csv(record: Mapping) -> str:
 
 
 def results_markdown(
-    run_name: str, records: Sequence[Mapping], warnings: Sequence[str], obstacle: str | None
+    title: str,
+    run_name: str,
+    records: Sequence[Mapping],
+    warnings: Sequence[str],
+    obstacle: str | None,
 ) -> str:
     """The results, and ours beside the published ones.
 
     Args:
-        run_name: such as ``resnet18_rd100``, which is the key of the published numbers too.
+        title: of the whole.
+        run_name: such as ``resnet18_rd100``, the key of the published numbers.
         records: the finished classes.
         warnings: to be read before any number.
         obstacle: why they may not be compared, as with untrained weights; None where they may.
     """
-    parts = [f"# {run_name}", *(f"**{warning}**" for warning in warnings)]
+    parts = [f"# {title}", *(f"**{warning}**" for warning in warnings)]
     parts.append(markdown_table(("class", *COLUMNS), _printed(result_rows(records))))
     parts.append(
         "image_f1 and pixel_f1 are oracle numbers: their threshold is chosen on the test set "
@@ -86,7 +91,7 @@ def results_markdown(
         f"- {plain(record['class'])}: {note}" for record in records for note in record["notes"]
     ]
     if obstacle is None:
-        parts += _comparison(run_name, records)
+        parts += comparison(run_name, result_rows(records))
     else:
         parts.append(f"Not set beside the published numbers: {obstacle}.")
     return "\n\n".join(parts) + "\n"
@@ -132,10 +137,11 @@ def _mean_row(group: str, records: Sequence[Mapping]) -> Row | None:
 
 
 def _printed(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    return [(_label(row), *(_cell(name, row[name]) for name in COLUMNS)) for row in rows]
+    return [(label(row), *(cell(name, row[name]) for name in COLUMNS)) for row in rows]
 
 
-def _label(row: Row) -> str:
+def label(row: Row) -> str:
+    """What a row is headed with."""
     return plain(str(row["label"]))
 
 
@@ -148,7 +154,8 @@ def _mean_label(group: str, n_classes: int) -> str:
     return f"mean of {share}{n_group} {group}"
 
 
-def _cell(name: str, value: float | int | None) -> str:
+def cell(name: str, value: float | int | None) -> str:
+    """A number of a column as it is printed."""
     if value is None:
         return DASH
     if name == "seconds":
@@ -156,13 +163,19 @@ def _cell(name: str, value: float | int | None) -> str:
     return f"{value:.3f}" if name in METRICS else str(value)
 
 
-def _comparison(run_name: str, records: Sequence[Mapping]) -> list[str]:
-    """The tables of ours beside the published, for the metrics something was published of."""
-    rows = {str(row["class"]): row for row in result_rows(records)}
+def comparison(run_name: str, result: Sequence[Row]) -> list[str]:
+    """The tables of ours beside the published, for the metrics something was published of.
+
+    Args:
+        run_name: the key of the published numbers.
+        result: as ``result_rows`` gives them.
+    """
+    rows = {str(row["class"]): row for row in result}
+    classes = {name for name, row in rows.items() if not row["mean"]}
     incomplete = [
         group
         for group, members in GROUPS.items()
-        if {record["class"] for record in _members(group, records)} != set(members)
+        if (classes if group == "all" else classes.intersection(members)) != set(members)
     ]
     parts, has_unconfirmed = [], False
     for metric in COMPARED:
@@ -176,7 +189,7 @@ def _comparison(run_name: str, records: Sequence[Mapping]) -> list[str]:
         for name in names:
             ours = rows[name][metric]
             theirs = (beside(ours, values.get(name)) for values in systems.values())
-            lines.append((name, _cell(metric, ours), *theirs))
+            lines.append((name, cell(metric, ours), *theirs))
         parts += [f"### {metric}", markdown_table(header, lines)]
         has_unconfirmed |= any(
             not values[name].confirmed
