@@ -12,7 +12,14 @@ from datasets.errors import DataError
 from padim.errors import ModelError
 from utils.errors import OptionError
 from utils.notices import one_line
-from utils.options import get_args_parser, get_export_parser, get_predict_parser, parse_args
+from utils.options import (
+    get_args_parser,
+    get_export_parser,
+    get_predict_parser,
+    get_reproduce_parser,
+    parse_args,
+    parse_reproduce_args,
+)
 
 BAD_INPUT = 2
 SOME_FAILED = 1
@@ -79,6 +86,23 @@ def export(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return _guarded(work, "nothing is written", "run again")
+
+
+def reproduce(argv: Sequence[str] | None = None) -> int:
+    """Run ``reproduce.py``.
+
+    Returns:
+        The exit status: 0, or as ``_guarded`` has it.
+    """
+    args = parse_reproduce_args(get_reproduce_parser(), argv)
+
+    def work() -> int:
+        from utils.reproduction.run import reproduce
+
+        reproduce(args)
+        return 0
+
+    return _guarded(work, "what was run is kept", "run again to go on")
 
 
 def _guarded(work: Callable[[], int], kept: str, advice: str) -> int:

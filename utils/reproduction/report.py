@@ -1,0 +1,215 @@
+"""``tables.md``, ``tables.csv`` and the plots, from what was run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from utils.files import write_text
+from utils.markdown import DASH, UNCONFIRMED, beside, markdown_table, of_system, plain
+from utils.published import Published
+from utils.reproduction import plan
+from utils.reproduction.numbers import (
+    Number,
+    classes_of,
+    groups_of,
+    metrics_of,
+    numbers_of,
+)
+from utils.reproduction.plan import Configuration
+from utils.reproduction.plots import PLOTTED, draw_plot
+from utils.reproduction.records import Result
+
+HEADINGS = {
+    "layers": "Inter-layer correlation: layers alone, the sum of their maps, all jointly",
+    "reduction": "Dimension reduction: random channels and principal components",
+    "localization": "Anomaly localisation on MVTec AD",
+    "detection": "Anomaly detection on MVTec AD, at image level",
+    "rd_mvtec": "Rd-MVTec AD: images rotated and cropped at random",
+    "stc": "ShanghaiTech Campus",
+    "cost": "Cost of scoring",
+    "beyond": "Beyond the paper: all channels, and semi-orthogonal projections",
+}
+METRICS = {
+    "image_auroc": "Image AUROC",
+    "pixel_auroc": "Pixel AUROC",
+    "pro": "PRO, to a false positive rate of 0.3",
+    "seconds_per_image": "Seconds an image",
+    "memory_gb": "Memory of the Gaussians, GB",
+}
+NOTES = {
+    "layers": "All channels of each layer. The joint embedding is the one of all channels.",
+    "cost": "Median time from the crop of one image to its map, network included, on the device "
+    "named above; the paper's on a Core i7-4710HQ. Memory is that of means and factors in float32.",
+    "rd_mvtec": "Means over random versions of the data set, seed 0.",
+    "beyond": "The reduced configurations are means over draws.",
+}
+CSV_COLUMNS = (
+    *("table", "configuration", "class", "metric", "value", "standard_error", "draws"),
+    *("draws_wanted", "classes_run", "classes", "system", "published", "confirmed", "difference"),
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the tables say of the runs.
+
+    Attributes:
+        draws: of channels, that means are over.
+        warnings: to be read before any number; with any there is no comparison.
+        environment: versions and device.
+    """
+
+    draws: int
+    warnings: Sequence[str]
+    environment: Mapping[str, str]
+
+
+def write_report(folder: Path, results: Sequence[Result], facts: Facts) -> None:
+    """Write the tables and plots.
+
+    Args:
+        folder: where to.
+        results: all that was run.
+        facts: what is said of them.
+    """
+    numbers = {table: numbers_of(table, results, facts.draws) for table in plan.TABLES}
+    if facts.warnings:
+        numbers = {
+            table: [replace(one, published={}) for one in of_table]
+            for table, of_table in numbers.items()
+        }
+    write_text(folder / "tables.csv", _csv(numbers))
+    parts = ["# The tables of PaDiM (arXiv 2011.08785), reproduced", *_preface(facts)]
+    for table in plan.TABLES:
+        parts += _section(table, numbers[table], classes_of(table, results))
+    write_text(folder / "tables.md", "\n\n".join(parts) + "\n")
+    for table in PLOTTED:
+        draw_plot(numbers[table], HEADINGS[table], METRICS, folder / f"{table}.png")
+
+
+def _preface(facts: Facts) -> list[str]:
+    ran_on = ", ".join(f"{name} {value}" for name, value in facts.environment.items())
+    legend = (
+        f"Made by `reproduce.py`; what was run last ran on: {ran_on}. {DASH} marks what was "
+        "not run. A mean row is there only where all its classes were run, never over others than "
+        "the paper's. Behind each published number, in brackets: ours minus theirs. "
+        f"{UNCONFIRMED} \u00b1 is the standard error over draws of channels, or over random "
+        "versions of the data set."
+    )
+    warned = [f"**{warning}** There is no comparison." for warning in facts.warnings]
+    return [*warned, legend]
+
+
+def _section(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> Iterator[str]:
+    yield f"## {HEADINGS[table]}"
+    run = {one.class_name for one in numbers if one.value is not None}
+    yield " ".join((_what_was_run(table, classes, run), NOTES.get(table, ""))).strip()
+    for metric in metrics_of(table):
+        of_metric = [one for one in numbers if one.metric == metric]
+        published = {name for one in of_metric for v in one.published.values() for name in v}
+        shown = [name for name in classes if name in run | published]
+        yield f"### {METRICS[metric]}"
+        yield _table(table, of_metric, shown)
+
+
+def _what_was_run(table: str, classes: Sequence[str], run: Collection[str]) -> str:
+    there = [plain(name) for name in classes if name in run]
+    missing = [name for name in groups_of(table)["all"] if name not in run]
+    if not there:
+        return "**Not run.**"
+    said = f"Run: {', '.join(there)}."
+    return f"{said} **Not run:** {', '.join(missing)}." if missing else said
+
+
+def _table(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> str:
+    """Classes and mean rows down, configurations across, each with what was published for it.
+
+    What was published for means alone goes to the end, a row a mean.
+    """
+    found = {(one.configuration, one.class_name): one for one in numbers}
+    groups = groups_of(table)
+    header = ["class"]
+    columns: list[tuple[Configuration, str | None]] = []  # a system's, or with None our own
+    at_the_end: dict[tuple[str, str], None] = {}  # systems and means, in order
+    for one in plan.columns(table):
+        systems: dict[str, set[str]] = {}
+        for number in numbers:
+            if number.configuration == one:
+                for system in number.published:
+                    systems.setdefault(system, set()).add(number.class_name)
+        by_class = [system for system, names in systems.items() if names.difference(groups)]
+        header += [one.title, *map(of_system, by_class)]
+        columns += [(one, None), *((one, system) for system in by_class)]
+        for system, names in systems.items():
+            if system not in by_class:
+                at_the_end |= {(system, name): None for name in groups if name in names}
+    lines = [
+        [_row_name(table, name), *(_cell(found[one, name], system) for one, system in columns)]
+        for name in (*classes, *groups)
+    ]
+    for system, name in at_the_end:
+        shown = (
+            _beside(found[one, name], system) if column is None else DASH for one, column in columns
+        )
+        lines.append([f"{of_system(system)}, {_row_name(table, name)}", *shown])
+    return markdown_table(header, lines)
+
+
+def _row_name(table: str, name: str) -> str:
+    groups = groups_of(table)
+    if name not in groups:
+        return plain(name)
+    what = {"all": "scenes" if table == "stc" else "classes"}.get(name, name)
+    return f"mean of {len(groups[name])} {what}"
+
+
+def _cell(number: Number, system: str | None) -> str:
+    if system is not None:
+        return _beside(number, system)
+    if number.value is None:
+        n_run = number.n_classes if number.class_name in groups_of(number.table) else 0
+        return f"{DASH} ({n_run} run)" if n_run else DASH
+    error = "" if number.error is None else f" \u00b1 {number.error:.{_digits(number) + 1}f}"
+    is_partial = number.n_values < number.n_wanted
+    of = f" ({number.n_values} of {number.n_wanted})" if is_partial else ""
+    return f"{number.value:.{_digits(number)}f}{error}{of}"
+
+
+def _beside(number: Number, system: str) -> str:
+    """What a system has for the same, with the difference."""
+    theirs: Published | None = number.published.get(system, {}).get(number.class_name)
+    return beside(number.value, theirs, _digits(number))
+
+
+def _digits(number: Number) -> int:
+    return 4 if number.metric == "seconds_per_image" else 3
+
+
+def _csv(numbers: Mapping[str, Sequence[Number]]) -> str:
+    """A row for every number and system that has published it, or for the number alone."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for table, of_table in numbers.items():
+        for one in of_table:
+            groups = groups_of(table)
+            n_classes = len(groups.get(one.class_name, [one.class_name]))
+            ours = (
+                *(table, one.configuration.name, one.class_name, one.metric, one.value, one.error),
+                *(one.n_values, one.n_wanted, one.n_classes, n_classes),
+            )
+            for system, values in (one.published or {"": {}}).items():
+                theirs: Published | None = values.get(one.class_name)
+                writer.writerow((*ours, system, *_compared(one.value, theirs)))
+    return text.getvalue()
+
+
+def _compared(ours: float | None, theirs: Published | None) -> tuple:
+    if theirs is None:
+        return None, None, None
+    difference = None if ours is None else ours - theirs.value
+    return theirs.value, "yes" if theirs.confirmed else "no", difference
