@@ -287,6 +287,8 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> a
         parser.error(f"--dataset {args.dataset} needs --data_path, its folder")
     if args.dataset != "rd_mvtec" and args.rd_version is not None:
         parser.error("--rd_version is of --dataset rd_mvtec alone")
+    if args.dataset == "rd_mvtec" and args.rd_version is None:
+        args.rd_version = 0
     if args.seeds is not None and len(set(args.seeds)) < len(args.seeds):
         parser.error("--seeds names one twice")
     if args.crop is None:

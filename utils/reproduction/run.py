@@ -49,9 +49,12 @@ def reproduce(args: Namespace) -> None:
         write_report(args.save_path, list(records.results()), facts)
 
     n_done = 0
-    for dataset, group in jobs.items():
-        n_done += _run_dataset(dataset, classes[dataset], group, networks, records, args, report)
-    report()
+    try:
+        for dataset, group in jobs.items():
+            todo = classes[dataset]
+            n_done += _run_dataset(dataset, todo, group, networks, records, args, report)
+    finally:  # also when stopped: what is done can be looked at
+        report()
     print(f"configurations run now: {n_done}; the others were there already")
     print(f"Tables and plots: {args.save_path / 'tables.md'}")
     warn(warnings)
