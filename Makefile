@@ -1,6 +1,7 @@
 # make run                                     the demo: a small drawn data set, ResNet-18
 # make run DATA=.../MVTec SAVE=result BACKBONE=eff_net ARGS="--seed 1"
 # make test | lint | format | clean
+# make soak ARGS="--kills 50 --trees 500"      the long tests: runs killed, hostile data sets
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format clean
+.PHONY: run test soak lint format clean
 
 run: $(VENV)/installed
 	@test -f "main_$(BACKBONE).py" || \
@@ -20,6 +21,9 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/installed-dev
+	$(BIN)/python tests/soak.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

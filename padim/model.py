@@ -19,7 +19,7 @@ from padim.gaussian import GaussianFit, PatchGaussian, pack_triangles, unpack_tr
 from padim.model_file import ModelHeader, read_model_file, write_model_file
 
 BATCH = 16  # leave-one-out maps made at a time
-CPU_BATCH = 8  # images fitted at a time on a CPU, where more take memory and no less time
+CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time
 EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
 BYTES_PER_PIXEL = 80  # of an image, that its feature maps take on their way through a network
 
@@ -64,17 +64,19 @@ class PaDiM:
         Raises:
             ModelError: fewer than 2 images, or a covariance that cannot be inverted.
         """
-        taps: Iterable[list[torch.Tensor]] = self.training_taps(batches)
+        taps: Iterable[list[torch.Tensor]] = self.tap_batches(batches)
         if self.reduction is None:
             taps = list(taps)  # principal components need all images before they reduce the first
         return self.fit_taps(taps, n_images)
 
     @torch.inference_mode()
-    def training_taps(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-        """The taps of images, in batches as small as is best where they are to be fitted."""
-        for batch in batches:
-            for part in batch.split(CPU_BATCH if self.device.type == "cpu" else len(batch)):
-                yield self.taps(part)
+    def tap_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        """The taps of many images, in order.
+
+        On a CPU they go through the network in even batches, however they come, so that the last
+        digits of the result do not depend on that.
+        """
+        return map(self.taps, batches if self.device.type != "cpu" else _even(batches, CPU_BATCH))
 
     @torch.inference_mode()
     def fit_taps(
@@ -235,6 +237,18 @@ class PaDiM:
         self.grid = tuple(grid)
         self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
         self.anomaly_map.to(self.device)
+
+
+def _even(batches: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
+    """The same images (B, ...), ``size`` at a time, the last ones fewer."""
+    rest: torch.Tensor | None = None
+    for batch in batches:
+        rest = batch if rest is None else torch.cat((rest, batch))
+        end = len(rest) - len(rest) % size
+        yield from rest[:end].split(size) if end else ()
+        rest = rest[end:] if end < len(rest) else None
+    if rest is not None:
+        yield rest
 
 
 def _parts(taps: Sequence[torch.Tensor], dim: int) -> Iterator[list[torch.Tensor]]:

@@ -71,8 +71,13 @@ def write_model_file(path: Path, header: ModelHeader, tensors: Tensors) -> None:
     content["checksum"] = _checksum(asdict(header), stored)
     partial = path.with_name(f".partial-{path.name}")
     try:
-        torch.save(content, partial)
+        with partial.open("wb") as file:  # PyTorch itself would refuse a name such as "\\.pt"
+            torch.save(content, file)
         partial.replace(path)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # a full disk, behind a check of PyTorch's own
+            raise error.__context__ from None
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

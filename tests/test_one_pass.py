@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from utils import one_pass
+from utils.lock import locked
 from utils.one_pass import TapStore
 
 NAME = "resnet18_rd12"
@@ -109,3 +111,26 @@ def test_taps_of_fewer_layers_are_those_of_a_smaller_backbone() -> None:
     whole = PaDiM(Backbone("resnet18", "random"), PaDiMConfig("none"))
     one = PaDiM(Backbone("resnet18", "random", ["layer2"]), PaDiMConfig("none"))
     assert whole.taps(images)[1].equal(one.taps(images)[0])
+
+
+def test_batches_and_workers_change_no_digit(data_root: Path, tmp_path: Path) -> None:
+    draw_class(data_root, "wood", n_train=21, n_good=5, n_spots=6)
+    found = []
+    for batch, workers in ((16, 0), (1, 1), (5, 2), (64, 0)):
+        save = tmp_path / f"{batch}"
+        assert run(data_root, save, f"--batch_size={batch}", f"--num_workers={workers}") == 0
+        folder = save / f"{NAME}_untrained"
+        scores = [(folder / f"scores/{name}.csv").read_text() for name in ("tiles", "wood")]
+        found.append((numbers(folder), scores))
+    assert all(one == found[0] for one in found)
+
+
+def test_a_folder_has_one_writer(data_root: Path, tmp_path: Path, capsys) -> None:
+    save = tmp_path / "out"
+    folder = save / f"{NAME}_untrained"
+    folder.mkdir(parents=True)
+    with locked(folder):
+        status = run(data_root, save)
+        expect_one_line(capsys, status, str(folder), f"process {os.getpid()} on", "--save_path")
+        assert run(data_root, save, "--reduction=semi_orthogonal") == 0  # another folder
+    assert run(data_root, save) == 0

@@ -174,3 +174,23 @@ def test_the_model_is_torch_loadable_as_tensors_only(data_root: Path, tmp_path: 
     content = torch.load(folder / "models/tiles.pt", weights_only=True)
     assert content["header"]["config"]["embedding_dim"] == 100
     assert not list((folder / "figures").rglob("*.png"))
+
+
+def test_a_disk_without_room(data_root: Path, tmp_path: Path) -> None:
+    """A limit on the size of a file fails a write in the middle, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    argv = ("--data_path", data_root, "--save_path", tmp_path / "out", "--weights=random", *SMALL)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    status, _, err = run("main_resnet.py", *argv, preexec_fn=limited)
+    lines = [line for line in err.splitlines() if not line.startswith("!!!")]
+    assert status == 2, err
+    assert len(lines) == 1, lines
+    assert "too large" in lines[0]
+    folder = tmp_path / "out/resnet18_rd100_untrained"
+    assert not [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    status, _, err = run("main_resnet.py", *argv)
+    assert status == 0, err
+    assert (folder / "records/tiles.json").is_file()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,21 +41,25 @@ def score_class(
     Args:
         model: fitted to the class.
         batches: its test images.
-        taps: of every batch, where the backbone has seen them already.
+        taps: of these, where the backbone has seen them already.
     """
-    images, masks, maps, scores = [], [], [], []
-    known = None if taps is None else iter(taps)
-    for batch in batches:
-        found = model.score(batch.images) if known is None else model.score_taps(next(known))
-        images.append(batch.images.permute(0, 2, 3, 1).numpy())
-        masks.append(batch.masks.numpy())
-        maps.append(found[0])  # nothing waits for the device here
-        scores.append(found[1])
+    seen: list[Batch] = []
+
+    def images() -> Iterator[torch.Tensor]:
+        for batch in batches:
+            seen.append(batch)
+            yield batch.images
+
+    if taps is None:
+        taps = model.tap_batches(images())
+    else:
+        seen += batches
+    found = [model.score_taps(tap) for tap in taps]  # nothing waits for the device here
     return ClassScores(
-        np.concatenate(images),
-        np.concatenate(masks),
-        torch.cat(maps),
-        torch.cat(scores).cpu().numpy(),
+        np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in seen]),
+        np.concatenate([batch.masks.numpy() for batch in seen]),
+        torch.cat([maps for maps, _ in found]),
+        torch.cat([scores for _, scores in found]).cpu().numpy(),
     )
 
 

@@ -86,10 +86,10 @@ class OnePass:
         self._taps: list[TapStore] = []
         if folder is not None:
             blank = PaDiM(backbone, PaDiMConfig("none"))
-            fitted_on = blank.training_taps(batch.images for batch in train)
+            fitted_on = blank.tap_batches(batch.images for batch in train)
             self._taps.append(TapStore(fitted_on, counts[0], folder))
             self._test = list(test)
-            scored = (blank.taps(batch.images) for batch in self._test)
+            scored = blank.tap_batches(batch.images for batch in self._test)
             self._taps.append(TapStore(scored, counts[1], folder))
             self._every = range(len(backbone.layers))
 

@@ -7,6 +7,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from utils.environment import choose_device, describe
 from utils.evaluation import list_images, measure_class
 from utils.files import check_writable
 from utils.gallery import draw_class_figures
+from utils.lock import locked
 from utils.notices import DEMO, UNTRAINED, warn
 from utils.one_pass import OnePass
 from utils.progress import progress
@@ -59,15 +61,31 @@ def run(backbone_name: str, args: Namespace) -> None:
     warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
     seed_runs = _seed_runs(backbone, args, device, warnings)
     replaced = names if args.overwrite else ()
-    for one in seed_runs:
-        one.results.check(layout.find_classes(root), replaced)
+    with ExitStack() as stack:
+        for one in seed_runs:
+            stack.enter_context(locked(one.results.path))
+            one.results.check(layout.find_classes(root), replaced)
+        warn(warnings)
+        n_kept = _run_classes(classes, seed_runs, backbone.to(device), stream, args)
+        _print_end(seed_runs, n_kept)
+        if args.seeds is not None:
+            _print_seeds(seed_runs, backbone, args, warnings)
+        warn(warnings)
+
+
+def _run_classes(
+    classes: Sequence[AnomalyClass],
+    seed_runs: Sequence[SeedRun],
+    backbone: Backbone,
+    stream: ImageStream,
+    args: Namespace,
+) -> int:
+    """Do what is missing of the classes; returns how many were there already."""
     todo = [(item, _unfinished(item, seed_runs, args.overwrite)) for item in classes]
     todo = [(item, missing) for item, missing in todo if missing]
-    backbone.to(device)
-    warn(warnings)
     if len(todo) < len(classes):
         stream.close()
-        stream = _read([item for item, _ in todo], args, device)
+        stream = _read([item for item, _ in todo], args, next(backbone.parameters()).device)
     try:
         for item, missing in todo:
             _run_class(item, missing, backbone, stream, args)
@@ -77,10 +95,7 @@ def run(backbone_name: str, args: Namespace) -> None:
                 one.results.write_tables()
                 one.results.write_overview()
     stream.close()
-    _print_end(seed_runs, len(classes) - len(todo))
-    if args.seeds is not None:
-        _print_seeds(seed_runs, backbone, args, warnings)
-    warn(warnings)
+    return len(classes) - len(todo)
 
 
 def _read(classes: Sequence[AnomalyClass], args: Namespace, device: torch.device) -> ImageStream:

@@ -86,8 +86,10 @@ class Pass:
         self._masks: list[torch.Tensor] = []
         self._examples: torch.Tensor | None = None
         blank = self._model(Configuration("", network.whole.name), network.whole.layers)
-        self._train: Iterable[list[torch.Tensor]] = blank.training_taps(b.images for b in train)
-        self._test: Iterable[list[torch.Tensor]] = (blank.taps(b.images) for b in self._seen(test))
+        self._train: Iterable[list[torch.Tensor]] = blank.tap_batches(b.images for b in train)
+        self._test: Iterable[list[torch.Tensor]] = blank.tap_batches(
+            b.images for b in self._seen(test)
+        )
         self._is_kept = folder is not None
         if folder is not None:
             self._train = TapStore(self._train, len(item.train), folder)

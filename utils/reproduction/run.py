@@ -15,6 +15,7 @@ from datasets.samples import AnomalyClass
 from datasets.stream import Batch, ImageStream
 from utils.environment import choose_device, describe
 from utils.files import check_writable
+from utils.lock import locked
 from utils.notices import UNTRAINED, warn
 from utils.progress import progress
 from utils.reproduction import plan
@@ -49,12 +50,13 @@ def reproduce(args: Namespace) -> None:
         write_report(args.save_path, list(records.results()), facts)
 
     n_done = 0
-    try:
-        for dataset, group in jobs.items():
-            todo = classes[dataset]
-            n_done += _run_dataset(dataset, todo, group, networks, records, args, report)
-    finally:  # also when stopped: what is done can be looked at
-        report()
+    with locked(args.save_path):
+        try:
+            for dataset, group in jobs.items():
+                todo = classes[dataset]
+                n_done += _run_dataset(dataset, todo, group, networks, records, args, report)
+        finally:  # also when stopped: what is done can be looked at
+            report()
     print(f"configurations run now: {n_done}; the others were there already")
     print(f"Tables and plots: {args.save_path / 'tables.md'}")
     warn(warnings)
