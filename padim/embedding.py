@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from padim.errors import ModelError
+from padim.team import ALONE, Team
 
 
 class Reduction(nn.Module):
@@ -106,7 +107,12 @@ def draw_reduction(
     return None
 
 
-def fit_pca(taps: Iterable[Sequence[torch.Tensor]], channels: Sequence[int], dim: int) -> Reduction:
+def fit_pca(
+    taps: Iterable[Sequence[torch.Tensor]],
+    channels: Sequence[int],
+    dim: int,
+    team: Team = ALONE,
+) -> Reduction:
     """The projection on the ``dim`` first principal components of all patch embeddings.
 
     The components are those of the pooled covariance over images and positions. The mean is not
@@ -116,10 +122,13 @@ def fit_pca(taps: Iterable[Sequence[torch.Tensor]], channels: Sequence[int], dim
         taps: batches of taps of the training images.
         channels: channels of each tap.
         dim: components kept.
+        team: the processes that do this together, each with its share of the images.
     """
     total = sum(channels)
     every = Reduction(channels, ids=torch.arange(total))
-    count, first, mean, scatter = 0, None, 0.0, 0.0
+    count, first = 0, None
+    mean = torch.zeros(total, dtype=torch.float64)
+    scatter = torch.zeros(total, total, dtype=torch.float64)
     for batch in taps:
         rows = every.to(batch[0].device)(batch).reshape(-1, total)
         if first is None:
@@ -128,9 +137,26 @@ def fit_pca(taps: Iterable[Sequence[torch.Tensor]], channels: Sequence[int], dim
         count += len(rows)
         mean = mean + rows.sum(dim=0).cpu().double()
         scatter = scatter + (rows.T @ rows).cpu().double()
+    if team.size > 1:
+        count, mean, scatter = _added(count, first, mean, scatter, team)
     covariance = scatter / count - torch.outer(mean, mean) / count**2
     components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
-    return Reduction(channels, projection=components.to(first.device, torch.float32).contiguous())
+    components = team.told(components)  # one sign for all
+    device = None if first is None else first.device
+    return Reduction(channels, projection=components.to(device, torch.float32).contiguous())
+
+
+def _added(
+    count: int, shift: torch.Tensor | None, mean: torch.Tensor, scatter: torch.Tensor, team: Team
+) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """The sums of all processes, about zero instead of a shift of each one's own."""
+    if shift is not None:
+        shift = shift.cpu().double()
+        cross = torch.outer(mean, shift)
+        scatter = scatter + cross + cross.T + count * torch.outer(shift, shift)
+        mean = mean + count * shift
+    counts, mean, scatter = team.added((torch.tensor([count]), mean, scatter))
+    return int(counts), mean.cpu(), scatter.cpu()
 
 
 def _repeat(part: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

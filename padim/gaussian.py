@@ -24,6 +24,7 @@ ResNet-18, the largest relative error of m^2 against float64 is 4e-6 in the dens
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -37,6 +38,7 @@ from padim.factors import (
     low_rank_factors,
     low_rank_left_out,
 )
+from padim.team import Team
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
 # of as many images, evenly spread over all.
@@ -143,7 +145,7 @@ class GaussianFit:
         self.count = 0
         self.left_out: torch.Tensor | None = None
         self._n_here = n_images if n_here is None else n_here
-        self._leaves_out = leaves_out and n_images > 2
+        self.leaves_out = leaves_out and n_images > 2
         self._n_wanted = n_images  # of so many images the embeddings are to be kept
         self._n_kept = 0
         self._parts: list[_Part] = []
@@ -165,14 +167,41 @@ class GaussianFit:
         The pairwise update of Chan et al., between sums about two points instead of two means: what
         is multiplied is the difference of the points, which is small, so no digits are lost.
         """
-        if other.count == 0:
+        return self.absorb(other.learned())
+
+    def learned(self) -> list[torch.Tensor]:
+        """All that has been seen, to be absorbed by another learner, also of another process.
+
+        Returns:
+            The count of images, int64 (1,); a shift and the sum of the shifted embeddings, (P, d);
+            the shifted embeddings kept, (P, n, d); and the sums of their products, (P, d, d), where
+            not all are kept. All but the count are empty where nothing has been seen.
+        """
+        count = torch.tensor([self.count])
+        if not self._parts:
+            return [count, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]
+        rows = [part.rows[:, : self._n_kept] for part in self._parts]
+        scatter = [part.scatter for part in self._parts if part.scatter is not None]
+        return [
+            count,
+            torch.cat([part.shift for part in self._parts]),
+            torch.cat([part.sum for part in self._parts]),
+            torch.cat(rows),
+            torch.cat(scatter) if scatter else rows[0].new_empty(0, 0, 0),
+        ]
+
+    def absorb(self, learned: Sequence[torch.Tensor]) -> GaussianFit:
+        """``merge`` of what ``learned`` gave."""
+        count, shift, total, rows, scatter = learned
+        if not count.item():
             return self
         if not self._parts:
-            self._prepare(torch.cat([part.shift for part in other._parts]))
-        for part, theirs in zip(self._parts, other._parts, strict=True):
-            part.merge(theirs, other.count, self._n_kept, other._n_kept)
-        self.count += other.count
-        self._n_kept += other._n_kept
+            self._prepare(shift)
+        for part in self._parts:
+            block = part.block
+            part.merge(shift[block], total[block], rows[block], scatter[block], count, self._n_kept)
+        self.count += int(count)
+        self._n_kept += rows.shape[1]
         return self
 
     def finish(self) -> PatchGaussian:
@@ -189,7 +218,7 @@ class GaussianFit:
         positions = self._parts[-1].block.stop
         mean = first.new_empty(positions, dim)
         factor = first.new_empty(positions, self.n_images if is_low_rank else dim, dim)
-        left_out = first.new_empty(positions, self._n_kept) if self._leaves_out else None
+        left_out = first.new_empty(positions, self._n_kept) if self.leaves_out else None
         for index, part in enumerate(self._parts):
             block = part.block
             mean[block] = part.mean(self.n_images)
@@ -232,6 +261,41 @@ class GaussianFit:
             self._parts = [_Part(b, shift[b], n_kept, has_scatter) for b in blocks]
 
 
+def finish_together(
+    learners: Sequence[GaussianFit], positions: int, team: Team
+) -> tuple[PatchGaussian, torch.Tensor | None]:
+    """The Gaussians of what all processes have learned, factorised by position ranges.
+
+    Args:
+        learners: of this process, one for the positions that each process owns.
+        positions: P, of all of them.
+        team: the processes.
+
+    Returns:
+        The Gaussians of all positions, and the leave-one-out distances (n, P), as in
+        ``GaussianFit``; to every process.
+
+    Raises:
+        ModelError: as ``GaussianFit.finish``, or there are more processes than positions.
+    """
+    if team.size == 1:
+        gaussian = learners[0].finish()
+        return gaussian, learners[0].left_out
+    if team.size > positions:
+        raise ModelError(f"{team.size} processes for {positions} positions; start fewer")
+    mine = GaussianFit(learners[0].n_images, learners[0].epsilon, leaves_out=learners[0].leaves_out)
+    for learned in team.exchanged([learner.learned() for learner in learners]):
+        mine.absorb(learned)  # in the order of the images
+    own, left_out = mine.finish(), mine.left_out
+    gaussian = PatchGaussian(
+        team.joined(own.mean, positions),
+        team.joined(own.factor, positions),
+        own.is_low_rank,
+        own.epsilon,
+    )
+    return gaussian, None if left_out is None else team.joined(left_out.T, positions).T
+
+
 class _Part:
     """What is learned at some of the positions.
 
@@ -265,17 +329,29 @@ class _Part:
 
         in_blocks(add, given.shape[1], 2 * given[:, 0].nbytes, given.device)
 
-    def merge(self, other: _Part, count: int, at: int, n_rows: int) -> None:
-        """Take in what another part has of ``count`` images, ``n_rows`` of them kept."""
-        apart = other.shift.to(self.shift) - self.shift
-        their_sum = other.sum.to(self.sum)
+    def merge(
+        self,
+        shift: torch.Tensor,
+        total: torch.Tensor,
+        rows: torch.Tensor,
+        scatter: torch.Tensor,
+        count: torch.Tensor,
+        at: int,
+    ) -> None:
+        """Take in what another learner has here, its rows ``at`` and following."""
+        n_images = int(count)
+        apart = shift.to(self.shift) - self.shift
+        their_sum = total.to(self.sum)
         if self.scatter is not None:
             cross = their_sum[:, :, None] * apart[:, None, :]
-            cross = cross + cross.transpose(1, 2) + other.scatter.to(cross)
-            self.scatter += cross.baddbmm_(apart[:, :, None], apart[:, None, :], alpha=count)
-        theirs = other.rows[:, :n_rows].to(self.rows) + apart[:, None]
-        self.rows = torch.cat((self.rows[:, :at], theirs), dim=1)
-        self.sum += their_sum + count * apart
+            cross = cross + cross.transpose(1, 2) + scatter.to(cross)
+            self.scatter += cross.baddbmm_(apart[:, :, None], apart[:, None, :], alpha=n_images)
+        theirs = rows.to(self.rows) + apart[:, None]
+        if at + theirs.shape[1] <= self.rows.shape[1]:
+            self.rows[:, at : at + theirs.shape[1]] = theirs
+        else:
+            self.rows = torch.cat((self.rows[:, :at], theirs), dim=1)
+        self.sum += their_sum + n_images * apart
 
     def mean(self, n_images: int) -> torch.Tensor:
         """(p, d)."""

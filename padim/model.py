@@ -15,8 +15,15 @@ from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.embedding import Reduction, draw_reduction, fit_pca
 from padim.errors import ModelError
-from padim.gaussian import GaussianFit, PatchGaussian, pack_triangles, unpack_triangles
+from padim.gaussian import (
+    GaussianFit,
+    PatchGaussian,
+    finish_together,
+    pack_triangles,
+    unpack_triangles,
+)
 from padim.model_file import ModelHeader, read_model_file, write_model_file
+from padim.team import ALONE, Team
 
 BATCH = 16  # leave-one-out maps made at a time
 CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time
@@ -54,12 +61,13 @@ class PaDiM:
             self.reduction.to(self.device)
 
     @torch.inference_mode()
-    def fit(self, batches: Iterable[torch.Tensor], n_images: int) -> PaDiM:
+    def fit(self, batches: Iterable[torch.Tensor], n_images: int, team: Team = ALONE) -> PaDiM:
         """Learn the Gaussians of normal images.
 
         Args:
             batches: uint8 images (B, 3, crop, crop) of one class, all normal.
             n_images: how many they are together, at least 2.
+            team: the processes that do this together, each with its share of the images.
 
         Raises:
             ModelError: fewer than 2 images, or a covariance that cannot be inverted.
@@ -67,7 +75,7 @@ class PaDiM:
         taps: Iterable[list[torch.Tensor]] = self.tap_batches(batches)
         if self.reduction is None:
             taps = list(taps)  # principal components need all images before they reduce the first
-        return self.fit_taps(taps, n_images)
+        return self.fit_taps(taps, n_images, team=team)
 
     @torch.inference_mode()
     def tap_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
@@ -84,6 +92,7 @@ class PaDiM:
         taps: Iterable[Sequence[torch.Tensor]],
         n_images: int,
         is_calibrated: bool = True,
+        team: Team = ALONE,
     ) -> PaDiM:
         """``fit`` on what the backbone gave, for one who fits several models to the same images.
 
@@ -91,23 +100,45 @@ class PaDiM:
             taps: batches of the backbone's taps, gone through twice where ``reduction`` is None.
             n_images: how many images they are together, at least 2.
             is_calibrated: whether to learn what unseen normal images score.
+            team: as in ``fit``.
 
         Raises:
             ModelError: as ``fit``.
         """
         if self.reduction is None:
-            self.reduction = fit_pca(taps, self.backbone.channels, self.config.embedding_dim)
-        learner = GaussianFit(n_images, self.config.epsilon, leaves_out=is_calibrated)
+            self.reduction = fit_pca(
+                taps, self.backbone.channels, self.config.embedding_dim, team
+            ).to(self.device)
+        learners, grid = self._learn(taps, n_images, is_calibrated, team)
+        del taps  # not to be kept while the factors are made
+        self._set_grid(team.told(grid))
+        self.gaussian, left_out = finish_together(learners, self.grid[0] * self.grid[1], team)
+        if left_out is not None:
+            self.calibration = self._calibrate(left_out)
+        return self
+
+    def _learn(
+        self,
+        taps: Iterable[Sequence[torch.Tensor]],
+        n_images: int,
+        is_calibrated: bool,
+        team: Team,
+    ) -> tuple[list[GaussianFit], tuple[int, int] | None]:
+        """What this process's images teach, by who owns the positions, and the grid."""
+        n_here = None if team.size == 1 else len(range(n_images)[team.share(n_images)])
+        learners = [
+            GaussianFit(n_images, self.config.epsilon, n_here, is_calibrated)
+            for _ in range(team.size)
+        ]
+        grid = None
         for batch in taps:
             for part in _parts(batch, self.reduction.dim):
                 embeddings = self.reduction(part)
-                learner.update(embeddings.flatten(1, 2))
-        self._set_grid(embeddings.shape[1:3])
-        del taps, batch, part, embeddings  # not to be kept while the factors are made
-        self.gaussian = learner.finish()
-        if learner.left_out is not None:
-            self.calibration = self._calibrate(learner.left_out)
-        return self
+                grid = tuple(embeddings.shape[1:3])
+                embeddings = embeddings.flatten(1, 2)
+                for learner, block in zip(learners, team.shares(embeddings.shape[1]), strict=True):
+                    learner.update(embeddings[:, block])
+        return learners, grid
 
     @torch.inference_mode()
     def score(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hostile import draw_hostile
+from hostile import CHANGES, draw_hostile
 
 from utils import cli
 
 SECONDS = 120  # a run that takes longer hangs
-N_TREES = int(os.environ.get("HOSTILE_TREES", "40"))
+N_TREES = int(os.environ.get("HOSTILE_TREES", len(CHANGES)))
 OPTIONS = ["--resize=64", "--crop=56", "--embedding_dim=12", "--weights=random", "--figures=2"]
 
 

@@ -368,11 +368,9 @@ def test_bottle_is_set_beside_the_paper(tmp_path: Path) -> None:
         Path(os.environ["MVTEC_PATH"]),
         tmp_path,
         *("--backbones", "resnet18", "--weights", weights, "--classes", "bottle"),
-        *("--tables", "localization", "layers"),
+        *("--tables", "layers"),
     )
     assert status == 0
-    row = rows(tmp_path, "localization")["resnet18_rd100", "bottle", "pixel_auroc"]
-    assert 0.979 <= float(row["value"]) <= 0.982
     layers = rows(tmp_path, "layers")
     names = ("resnet18_layer3", "resnet18_sum_of_layers")
     worst, best = (float(layers[name, "bottle", "pro"]["value"]) for name in names)

@@ -28,10 +28,16 @@ SCRIPTS = {
 }
 
 
+def heed_interrupts() -> None:
+    """In a child: a shell in the background has its children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(script: str, *argv: object, **options) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / script), *map(str, argv)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        command, text=True, **pipes, **({"preexec_fn": heed_interrupts} | options)
     )
 
 
@@ -58,6 +64,7 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
     assert status == 0, err
     folder = save / name
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    files.remove(".lock")
     figures = {f"figures/tiles/{kind}_00{i}.png" for kind in ("good", "spot") for i in range(3)}
     assert files == figures | {
         "results.csv",

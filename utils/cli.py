@@ -128,7 +128,7 @@ def _guarded(work: Callable[[], int], kept: str, advice: str) -> int:
         what = f"{error.filename}: " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}; {kept}")
     except (MemoryError, RuntimeError) as error:
-        reason = _for_want_of_memory(error)
+        reason = _for_want_of_memory(error) or _for_want_of_others(error)
         if reason is None:
             raise  # a fault of the program's own, of which all should be seen
         return _fail(f"{reason}; {kept}")
@@ -160,6 +160,17 @@ def _for_want_of_memory(error: Exception) -> str | None:
     is_short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if is_short or "can't allocate memory" in text:
         return "the memory does not suffice; give a smaller --batch_size, --crop or --embedding_dim"
+    return None
+
+
+def _for_want_of_others(error: Exception) -> str | None:
+    """What to say where another process of the run is gone; None for any other error."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return None
+    text = " ".join(str(error).split())
+    signs = ("closed by peer", "reset by peer", "refused", "timed out", "Broken pipe", "NCCL")
+    if any(sign.lower() in text.lower() for sign in signs):
+        return "another process of this run ended, or cannot be reached; its own message says why"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -25,6 +26,8 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         # Neither is faster than exact: TensorFloat-32 would be, on CUDA, but moves the scores.
         wanted = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # of torchrun: a GPU for each process
+        wanted = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(wanted)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -13,6 +13,7 @@ from datasets.samples import AnomalyClass
 from datasets.stream import Batch
 from padim.calibration import Calibration
 from padim.model import PaDiM
+from padim.team import Team
 from utils.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
 
 
@@ -31,6 +32,27 @@ class ClassScores:
     masks: np.ndarray
     maps: torch.Tensor
     scores: np.ndarray
+
+    @classmethod
+    def of_none(cls, crop: int) -> ClassScores:
+        """Of a process whose share of the images is empty."""
+        return cls(
+            np.empty((0, crop, crop, 3), np.uint8),
+            np.empty((0, crop, crop), bool),
+            torch.empty(0, crop, crop),
+            np.empty(0, np.float32),
+        )
+
+    def joined(self, n_images: int, team: Team) -> ClassScores:
+        """Those of all processes, each of which has its share of ``n_images``."""
+        if team.size == 1:
+            return self
+        return ClassScores(
+            team.joined(torch.from_numpy(self.images), n_images).numpy(),
+            team.joined(torch.from_numpy(self.masks.view(np.uint8)), n_images).numpy().view(bool),
+            team.joined(self.maps, n_images),
+            team.joined(torch.from_numpy(self.scores), n_images).numpy(),
+        )
 
 
 def score_class(
@@ -55,6 +77,8 @@ def score_class(
     else:
         seen += batches
     found = [model.score_taps(tap) for tap in taps]  # nothing waits for the device here
+    if not found:
+        return ClassScores.of_none(model.config.crop)
     return ClassScores(
         np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in seen]),
         np.concatenate([batch.masks.numpy() for batch in seen]),

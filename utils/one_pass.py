@@ -18,6 +18,7 @@ from datasets.stream import Batch
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
+from padim.team import ALONE, Team
 from utils.evaluation import ClassScores, score_class
 
 TAP_BYTES = 4 * 2**30  # of one split of a class; what is larger goes to a file
@@ -70,8 +71,10 @@ class OnePass:
         backbone: the models'.
         train, test: the images of the class.
         counts: how many images these are.
+        n_train: how many training images there are, those of the team's other processes too.
         folder: where taps may go that memory is too small for; None where there will be but one
             model, for which nothing is kept.
+        team: the processes that share the images of the class.
     """
 
     def __init__(
@@ -80,9 +83,11 @@ class OnePass:
         train: Iterable[Batch],
         test: Iterable[Batch],
         counts: tuple[int, int],
+        n_train: int,
         folder: Path | None,
+        team: Team = ALONE,
     ) -> None:
-        self._train, self._test, self._n_train = train, test, counts[0]
+        self._train, self._test, self._n_train, self._team = train, test, n_train, team
         self._taps: list[TapStore] = []
         if folder is not None:
             blank = PaDiM(backbone, PaDiMConfig("none"))
@@ -96,10 +101,11 @@ class OnePass:
     def fit_and_score(self, model: PaDiM) -> ClassScores:
         """Fit a model to the class, and score its test images."""
         if not self._taps:
-            model.fit((batch.images for batch in self._train), self._n_train)
+            images = (batch.images for batch in self._train)
+            model.fit(images, self._n_train, self._team)
             return score_class(model, self._test)
         fitted_on, scored = (store.of(self._every) for store in self._taps)
-        model.fit_taps(fitted_on, self._n_train)
+        model.fit_taps(fitted_on, self._n_train, team=self._team)
         return score_class(model, self._test, scored)
 
 

@@ -330,7 +330,7 @@ def _add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     running.add_argument(
         "--num_workers",
         type=_whole(0),
-        default=min(8, _usable_cores()),
+        default=max(1, min(8, _usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
         help="processes that decode images; 0 decodes in the main one",
     )
     running.add_argument(

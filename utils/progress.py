@@ -12,7 +12,12 @@ Item = TypeVar("Item")
 
 
 def progress(
-    items: Iterable[Item], total: int, class_name: str, phase: str, unit: str = "image"
+    items: Iterable[Item],
+    total: int,
+    class_name: str,
+    phase: str,
+    unit: str = "image",
+    is_shown: bool = True,
 ) -> Iterator[Item]:
     """Go through items under a bar that counts images, quiet when nobody is watching.
 
@@ -21,9 +26,12 @@ def progress(
         total: images in all.
         class_name, phase: what is going on, such as "bottle" and "fit".
         unit: what is counted.
+        is_shown: whether there is a bar at all, on a terminal.
     """
     description = f"{class_name}: {phase}"
-    with tqdm(total=total, desc=description, unit=unit, disable=None, leave=False) as bar:
+    with tqdm(
+        total=total, desc=description, unit=unit, disable=None if is_shown else True, leave=False
+    ) as bar:
         for item in items:
             yield item
             bar.update(len(item) if hasattr(item, "__len__") else 1)

@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
+from padim.team import Team
 from utils.environment import choose_device, describe
 from utils.evaluation import list_images, measure_class
 from utils.files import check_writable
@@ -50,27 +51,33 @@ def run(backbone_name: str, args: Namespace) -> None:
         DataError, ModelError, OptionError: something given cannot be used.
     """
     device = choose_device(args.device)
-    check_writable(args.save_path)
+    team = Team.join(device)
     is_demo = args.data_path is None
-    root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
+    if team.is_first:
+        check_writable(args.save_path)
+        root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
+    root = team.told(root if team.is_first else None)
     layout = LAYOUTS[args.dataset]
     names = choose_classes(layout, root, args.classes)
     classes = [layout.read_class(root, name) for name in names]
-    stream = _read(classes, args, device).start()  # while the network is loaded
+    stream = _read(classes, args, device, team).start()  # while the network is loaded
     backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
     warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
     seed_runs = _seed_runs(backbone, args, device, warnings)
     replaced = names if args.overwrite else ()
     with ExitStack() as stack:
-        for one in seed_runs:
+        for one in seed_runs if team.is_first else ():
             stack.enter_context(locked(one.results.path))
             one.results.check(layout.find_classes(root), replaced)
-        warn(warnings)
-        n_kept = _run_classes(classes, seed_runs, backbone.to(device), stream, args)
-        _print_end(seed_runs, n_kept)
-        if args.seeds is not None:
-            _print_seeds(seed_runs, backbone, args, warnings)
-        warn(warnings)
+        if team.is_first:
+            warn(warnings)
+        n_kept = _run_classes(classes, seed_runs, backbone.to(device), stream, args, team)
+        if team.is_first:
+            _print_end(seed_runs, n_kept)
+            if args.seeds is not None:
+                _print_seeds(seed_runs, backbone, args, warnings)
+            warn(warnings)
+        team.leave()
 
 
 def _run_classes(
@@ -79,18 +86,26 @@ def _run_classes(
     backbone: Backbone,
     stream: ImageStream,
     args: Namespace,
+    team: Team,
 ) -> int:
     """Do what is missing of the classes; returns how many were there already."""
-    todo = [(item, _unfinished(item, seed_runs, args.overwrite)) for item in classes]
-    todo = [(item, missing) for item, missing in todo if missing]
+    unfinished = None
+    if team.is_first:  # who alone knows, for the others may look when it has begun to write
+        unfinished = [_unfinished(item, seed_runs, args.overwrite) for item in classes]
+    todo = [
+        (item, [seed_runs[index] for index in missing])
+        for item, missing in zip(classes, team.told(unfinished), strict=True)
+        if missing
+    ]
     if len(todo) < len(classes):
         stream.close()
-        stream = _read([item for item, _ in todo], args, next(backbone.parameters()).device)
+        device = next(backbone.parameters()).device
+        stream = _read([item for item, _ in todo], args, device, team)
     try:
         for item, missing in todo:
-            _run_class(item, missing, backbone, stream, args)
+            _run_class(item, missing, backbone, stream, args, team)
     finally:  # also when stopped, or at a file that cannot be read: what is done can be looked at
-        for one in seed_runs:
+        for one in seed_runs if team.is_first else ():
             if one.results.records():
                 one.results.write_tables()
                 one.results.write_overview()
@@ -98,9 +113,12 @@ def _run_classes(
     return len(classes) - len(todo)
 
 
-def _read(classes: Sequence[AnomalyClass], args: Namespace, device: torch.device) -> ImageStream:
+def _read(
+    classes: Sequence[AnomalyClass], args: Namespace, device: torch.device, team: Team
+) -> ImageStream:
+    """This process's share of the images of all classes."""
     return ImageStream(
-        classes,
+        [_share(item, team) for item in classes],
         preprocessing_of(args.dataset, args.resize, args.crop, args.rd_version),
         args.batch_size,
         args.num_workers,
@@ -146,12 +164,14 @@ def _seed_runs(
 
 def _unfinished(
     item: AnomalyClass, seed_runs: Sequence[SeedRun], is_overwritten: bool
-) -> list[SeedRun]:
-    """The runs that a class is missing of."""
-    digest = item.digest()
+) -> list[int]:
+    """The runs that have not done a class, by their indices."""
     if is_overwritten:
-        return list(seed_runs)
-    return [one for one in seed_runs if not one.results.finished(item.name, digest)]
+        return list(range(len(seed_runs)))
+    digest = item.digest()
+    return [
+        index for index, one in enumerate(seed_runs) if not one.results.finished(item.name, digest)
+    ]
 
 
 def _full_name(backbone: Backbone, args: Namespace, warnings: Sequence[str]) -> str:
@@ -200,28 +220,49 @@ def _run_class(
     backbone: Backbone,
     stream: ImageStream,
     args: Namespace,
+    team: Team,
 ) -> None:
     """Do all of one class, for every seed that it is missing of."""
     start = time.perf_counter()
-    n_train, n_test = len(item.train), len(item.test)
-    train = progress(stream.take(n_train), n_train, item.name, "fit")
-    test = progress(stream.take(n_test), n_test, item.name, "score")
+    share = _share(item, team)
+    counts = len(share.train), len(share.test)
+    train = progress(stream.take(counts[0]), counts[0], item.name, "fit", is_shown=team.is_first)
+    test = progress(stream.take(counts[1]), counts[1], item.name, "score", is_shown=team.is_first)
     folder = args.save_path if len(seed_runs) > 1 else None
-    images = OnePass(backbone, train, test, (n_train, n_test), folder)
+    images = OnePass(backbone, train, test, counts, len(item.train), folder, team)
     for one in seed_runs:
-        record = _do_class(item, backbone, one, images, args)
+        record = _do_class(item, backbone, one, images, args, team)
+        if record is None:
+            continue
         record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
         one.results.finish(record)
         one.results.write_tables()
         start = time.perf_counter()
 
 
+def _share(item: AnomalyClass, team: Team) -> AnomalyClass:
+    """This process's share of a class."""
+    train, test = team.share(len(item.train)), team.share(len(item.test))
+    return replace(item, train=item.train[train], test=item.test[test])
+
+
 def _do_class(
-    item: AnomalyClass, backbone: Backbone, one: SeedRun, images_seen: OnePass, args: Namespace
-) -> dict:
-    """Fit a model to a class, and write what is kept of it; returns its record."""
+    item: AnomalyClass,
+    backbone: Backbone,
+    one: SeedRun,
+    images_seen: OnePass,
+    args: Namespace,
+    team: Team,
+) -> dict | None:
+    """Fit a model to a class, and write what is kept of it.
+
+    Returns:
+        The class's record; None to all processes but the first, who writes.
+    """
     model = PaDiM(backbone, one.config)
-    scored = images_seen.fit_and_score(model)
+    scored = images_seen.fit_and_score(model).joined(len(item.test), team)
+    if not team.is_first:
+        return None
     with one.results.staged(item.name) as stage:
         is_half = args.model_precision == "float16"
         model.save(stage / "models" / f"{item.name}.pt", is_half)

@@ -1,0 +1,129 @@
+"""The processes that fit one model together, as ``torchrun`` starts them.
+
+Each sees a share of the images. What one learns of a range of positions goes to the process that
+owns these, which merges and factorises them; the factors then go to all, so that each scores its
+share of the test images. A process alone is a team of one, for which nothing is ever sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import distributed
+
+WAIT = timedelta(minutes=30)  # for the slowest process, before the run is given up
+
+
+@dataclass(frozen=True)
+class Team:
+    """One process among ``size``.
+
+    Attributes:
+        rank: which one, from 0; the first alone writes.
+        size: how many there are.
+        device: where it sends from and receives to.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device | str = "cpu"
+
+    @classmethod
+    def join(cls, device: torch.device) -> Team:
+        """The team that the environment describes, of one process where it describes none."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        is_cuda = device.type == "cuda"
+        distributed.init_process_group("nccl" if is_cuda else "gloo", timeout=WAIT)
+        return cls(
+            distributed.get_rank(),
+            distributed.get_world_size(),
+            device if is_cuda else "cpu",
+        )
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def shares(self, total: int) -> list[slice]:
+        """The range of every process: as even as can be, none but the last ones empty."""
+        ends = [-(-total * rank // self.size) for rank in range(self.size + 1)]
+        return [slice(start, end) for start, end in pairwise(ends)]
+
+    def share(self, total: int) -> slice:
+        """This process's range."""
+        return self.shares(total)[self.rank]
+
+    def told(self, message: Any) -> Any:
+        """What the first process says; the others wait for it."""
+        if self.size == 1:
+            return message
+        box = [message]
+        distributed.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def added(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The sums of the processes' tensors."""
+        sums = [tensor.to(self.device, copy=True) for tensor in tensors]
+        if self.size > 1:
+            for tensor in sums:
+                distributed.all_reduce(tensor)
+        return sums
+
+    def joined(self, part: torch.Tensor, total: int) -> torch.Tensor:
+        """All of what each process has its share of, along the first axis; by every process."""
+        if self.size == 1:
+            return part
+        whole = part.new_empty(total, *part.shape[1:], device=self.device)
+        for rank, share in enumerate(self.shares(total)):
+            if share.stop > share.start:
+                piece = whole[share]
+                if rank == self.rank:
+                    piece.copy_(part)
+                distributed.broadcast(piece, src=rank)
+        return whole.to(part.device)
+
+    def exchanged(self, given: Sequence[Sequence[torch.Tensor]]) -> list[list[torch.Tensor]]:
+        """Send tensors to every process, and get theirs: by the rank they are for, and from.
+
+        Those of one process have the same number of axes and the same types in all.
+        """
+        found: list[list[torch.Tensor]] = [[] for _ in range(self.size)]
+        found[self.rank] = list(given[self.rank])
+        for step in range(1, self.size):
+            to, source = (self.rank + step) % self.size, (self.rank - step) % self.size
+            sizes = torch.tensor([tuple(t.shape) + (0,) * (4 - t.dim()) for t in given[to]])
+            their_sizes = torch.empty_like(sizes)
+            self._swap(sizes, to, their_sizes, source)
+            for tensor, size in zip(given[to], their_sizes.tolist(), strict=True):
+                theirs = tensor.new_empty(size[: tensor.dim()])
+                self._swap(tensor, to, theirs, source)
+                found[source].append(theirs)
+        return found
+
+    def _swap(self, given: torch.Tensor, to: int, found: torch.Tensor, source: int) -> None:
+        sent, received = given.to(self.device).contiguous(), found.to(self.device)
+        operations = []
+        if sent.numel():
+            operations.append(distributed.P2POp(distributed.isend, sent, to))
+        if received.numel():
+            operations.append(distributed.P2POp(distributed.irecv, received, source))
+        if operations:
+            for work in distributed.batch_isend_irecv(operations):
+                work.wait()
+        found.copy_(received)
+
+    def leave(self) -> None:
+        """Part in peace, when all is done."""
+        if self.size > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
+
+
+ALONE = Team()
