@@ -82,12 +82,12 @@ def _training_videos(root: Path) -> list[Path]:
 
 def _frames_of(video: Path) -> list[Sample]:
     if video.is_dir():
-        return [Sample(path) for path in images_in(video)]
+        return [Sample(path) for path in _in_order(images_in(video))]
     return [Sample(video, frame=index) for index in range(count_frames(video))]
 
 
 def _test_frames(testing: Path, video: str) -> list[Sample]:
-    frames = images_in(testing / "frames" / video)
+    frames = _in_order(images_in(testing / "frames" / video))
     masks = testing / "test_pixel_mask" / f"{video}.npy"
     if not masks.is_file():
         raise DataError(f"no masks for {testing / 'frames' / video}: expected {masks}")
@@ -105,6 +105,11 @@ def _test_frames(testing: Path, video: str) -> list[Sample]:
         Sample(path, ABNORMAL if label else GOOD, masks, mask_frame=index)
         for index, (path, label) in enumerate(zip(frames, labels, strict=True))
     ]
+
+
+def _in_order(frames: list[Path]) -> list[Path]:
+    """By number: 999.jpg before 1000.jpg, for the masks are in this order."""
+    return sorted(frames, key=lambda path: (len(path.stem), path.stem))
 
 
 def _labels(path: Path, stack: np.ndarray, n_frames: int) -> list[bool]:

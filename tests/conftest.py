@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 SIDE = 48  # pixels of the drawn images
+LONG = pytest.mark.skipif("SOAK" not in os.environ, reason="long: `make soak` runs it")
 
 
 def draw_image(seed: int, spot: tuple[slice, slice] | None = None) -> Image.Image:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import draw_class
+from conftest import LONG, draw_class
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -20,6 +20,7 @@ def run(script: str, *argv: object) -> str:
     return done.stdout
 
 
+@LONG
 def test_processes_are_compared(tmp_path: Path) -> None:
     draw_class(tmp_path / "data", "bottle")
     run(
@@ -35,6 +36,7 @@ def test_processes_are_compared(tmp_path: Path) -> None:
     assert (tmp_path / "out/compare_resnet18.png").exists()
 
 
+@LONG
 def test_growth_measures_a_fit() -> None:
     fit, score, memory = map(float, run("growth.py", "--one", 12, 5).split())
     assert fit > 0

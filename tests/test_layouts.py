@@ -264,6 +264,15 @@ def test_shanghaitech(stc_root: Path, tmp_path: Path) -> None:
     assert (folder / "figures/01/abnormal_01_0015_002.png").is_file()
 
 
+def test_frames_are_in_the_order_of_their_numbers(stc_root: Path) -> None:
+    folder = stc_root / "testing/frames/01_0014"
+    for old, new in (("000", "998"), ("001", "999"), ("002", "1000"), ("003", "1001")):
+        (folder / f"{old}.jpg").rename(folder / f"{new}.jpg")
+    test = shanghaitech.read_class(stc_root, "01").test[:4]
+    assert [sample.path.stem for sample in test] == ["998", "999", "1000", "1001"]
+    assert [sample.is_defective for sample in test] == [False, False, True, True]
+
+
 def test_frame_labels_may_be_missing(stc_root: Path) -> None:
     before = shanghaitech.read_class(stc_root, "01")
     (stc_root / "testing/test_frame_mask/01_0014.npy").unlink()

@@ -116,7 +116,7 @@ def test_taps_of_fewer_layers_are_those_of_a_smaller_backbone() -> None:
 def test_batches_and_workers_change_no_digit(data_root: Path, tmp_path: Path) -> None:
     draw_class(data_root, "wood", n_train=21, n_good=5, n_spots=6)
     found = []
-    for batch, workers in ((16, 0), (1, 1), (5, 2), (64, 0)):
+    for batch, workers in ((16, 0), (1, 1), (5, 2)):
         save = tmp_path / f"{batch}"
         assert run(data_root, save, f"--batch_size={batch}", f"--num_workers={workers}") == 0
         folder = save / f"{NAME}_untrained"

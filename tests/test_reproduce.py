@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import draw_class
+from conftest import LONG, draw_class
 from test_bad_input import expect_one_line
 from test_layouts import stc_root  # noqa: F401 (a fixture)
 
@@ -152,7 +152,7 @@ class Killed(BaseException):
     """As sudden as the process's end."""
 
 
-@pytest.mark.parametrize("n_jobs", [0, 1, 4])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(0, marks=LONG), pytest.param(4, marks=LONG)])
 def test_stopped_anywhere_it_goes_on_and_comes_to_the_same(
     n_jobs: int, root: Path, done: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -362,6 +362,7 @@ def test_bad_data(root: Path, tmp_path: Path, capsys) -> None:
     not (os.environ.get("MVTEC_PATH") and os.environ.get("RESNET18_WEIGHTS")),
     reason="MVTEC_PATH or RESNET18_WEIGHTS is not set: no real images or trained weights",
 )
+@LONG
 def test_bottle_is_set_beside_the_paper(tmp_path: Path) -> None:
     weights = f"resnet18={os.environ['RESNET18_WEIGHTS']}"
     status = reproduce(

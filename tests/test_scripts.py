@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import draw_class
+from conftest import LONG, draw_class
 from PIL import Image
 
 from padim.backbones import Backbone
@@ -120,7 +120,12 @@ def test_two_runs_give_the_same_digits(data_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("sent", "status"),
+    [
+        (signal.SIGKILL, -9),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=LONG),
+    ],
 )
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, sent: int, status: int) -> None:
     root = tmp_path / "data"

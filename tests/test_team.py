@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import draw_class
+from conftest import LONG, draw_class
 
 from padim.gaussian import GaussianFit
 from padim.team import Team
@@ -22,8 +22,8 @@ from utils import cli
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--embedding_dim=12", "--num_workers=0"]
+SEMI_OPTION = "--reduction=semi_orthogonal"
 NAME, SEMI = "resnet18_rd12_untrained", "resnet18_so12_untrained"
-LONG = pytest.mark.skipif("SOAK" not in os.environ, reason="long: `make soak` runs it")
 
 
 def command(root: Path, save: Path, *argv: str) -> list[str]:
@@ -81,8 +81,8 @@ def alone(root: Path, save: Path, *argv: str) -> None:
     ("size", "name", "argv"),
     [
         (3, NAME, ()),
-        (2, f"{SEMI}_seed1", ("--seeds", "3", "1", "--reduction=semi_orthogonal")),
         pytest.param(2, NAME, (), marks=LONG),
+        pytest.param(2, f"{SEMI}_seed1", ("--seeds", "3", "1", SEMI_OPTION), marks=LONG),
         pytest.param(3, NAME.replace("rd", "pca"), ("--reduction=pca",), marks=LONG),
         pytest.param(2, NAME.replace("rd", "pca"), ("--reduction=pca",), marks=LONG),
         pytest.param(5, NAME, (), marks=LONG),
