@@ -19,7 +19,7 @@ from torchvision import models
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from utils.cli import main
-from utils.run import run_name
+from utils.identity import run_name
 
 SMALL = ["--resize=64", "--crop=56", "--num_workers=0", "--embedding_dim=12"]
 

@@ -115,12 +115,7 @@ def get_args_parser(
 
     _add_rate(method)
     running = _add_running(parser)
-    running.add_argument(
-        "--image_cache",
-        type=Path,
-        metavar="DIR",
-        help="folder to keep decoded images in, for other seeds and backbones; left out, none are",
-    )
+    _add_cache(running)
     running.add_argument(
         "--figures",
         type=_figures,
@@ -241,12 +236,7 @@ def get_reproduce_parser() -> argparse.ArgumentParser:
         help="random draws that a table's means are over",
     )
     running = _add_running(parser)
-    running.add_argument(
-        "--image_cache",
-        type=Path,
-        metavar="DIR",
-        help="folder to keep decoded images in; left out, none are",
-    )
+    _add_cache(running)
     return parser
 
 
@@ -337,6 +327,15 @@ def _add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
     )
     return running
+
+
+def _add_cache(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--image_cache",
+        type=Path,
+        metavar="DIR",
+        help="folder to keep decoded images in, for other seeds and backbones; left out, none are",
+    )
 
 
 def _add_rate(parser: argparse._ActionsContainer) -> None:

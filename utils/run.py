@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from datasets.catalogue import CATALOGUE
 from datasets.demo import draw_demo_set
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.samples import AnomalyClass
 from datasets.stream import ImageStream
-from padim.backbones import BACKBONES, Backbone
+from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
@@ -27,6 +25,7 @@ from utils.environment import choose_device, describe
 from utils.evaluation import list_images, measure_class
 from utils.files import check_writable
 from utils.gallery import draw_class_figures
+from utils.identity import folder_name, obstacle, printable_options, run_name, settings
 from utils.lock import locked
 from utils.notices import DEMO, UNTRAINED, warn
 from utils.one_pass import OnePass
@@ -143,7 +142,7 @@ def _seed_runs(
         for seed in args.seeds or [args.seed]
     ]
     blanks = [PaDiM(backbone, config) for config in configs]
-    name = _full_name(backbone, args, warnings)
+    name = folder_name(backbone, args, warnings)
     is_untrained = UNTRAINED in warnings
     return [
         SeedRun(
@@ -152,10 +151,10 @@ def _seed_runs(
                 args.save_path,
                 name if args.seeds is None else f"{name}_seed{config.seed}",
                 run_name(backbone, config),
-                _settings(blank, is_untrained, args),
-                {"options": _printable(args), "versions": describe(device)},
+                settings(blank, is_untrained, args),
+                {"options": printable_options(args), "versions": describe(device)},
                 warnings,
-                _obstacle(args, warnings),
+                obstacle(args, warnings),
             ),
         )
         for config, blank in zip(configs, blanks, strict=True)
@@ -172,46 +171,6 @@ def _unfinished(
     return [
         index for index, one in enumerate(seed_runs) if not one.results.finished(item.name, digest)
     ]
-
-
-def _full_name(backbone: Backbone, args: Namespace, warnings: Sequence[str]) -> str:
-    """The name of a run's folder: what must not get into others' tables says so in it."""
-    config = PaDiMConfig(args.reduction, args.embedding_dim)
-    parts = [run_name(backbone, config)]
-    if args.dataset != "mvtec":
-        parts.append(args.dataset + ("" if args.rd_version is None else str(args.rd_version)))
-    return "_".join(parts + ["untrained"] * (UNTRAINED in warnings) + ["demo"] * (DEMO in warnings))
-
-
-def run_name(backbone: Backbone, config: PaDiMConfig) -> str:
-    """The name of a configuration, as the published numbers have it, such as resnet18_rd100."""
-    parts = [backbone.name]
-    has_own_layers = backbone.layers != BACKBONES[backbone.name].taps
-    if has_own_layers:
-        parts += backbone.layers
-    if config.reduction != "none":
-        short = {"random": "rd", "semi_orthogonal": "so", "pca": "pca"}[config.reduction]
-        parts.append(f"{short}{config.embedding_dim}")
-    elif not has_own_layers and backbone.name != "efficientnet_b5":
-        parts.append("all_channels")  # said where the paper's own configuration is a reduced one
-    return "_".join(parts)
-
-
-def _obstacle(args: Namespace, warnings: Sequence[str]) -> str | None:
-    """Why the numbers of a run may not be set beside published ones; None where they may."""
-    if DEMO in warnings:
-        return "the images are drawn"
-    if UNTRAINED in warnings:
-        return "the weights are untrained"
-    if args.dataset != "mvtec":
-        return f"the data set is {CATALOGUE[args.dataset].title}, theirs MVTec AD"
-    paper = PaDiMConfig()
-    other = [
-        f"--{name} {getattr(args, name):g}"
-        for name in ("resize", "crop", "epsilon", "sigma")
-        if getattr(args, name) != getattr(paper, name)
-    ]
-    return f"they are of another protocol than the paper's ({', '.join(other)})" if other else None
 
 
 def _run_class(
@@ -291,32 +250,6 @@ def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone,
         return Backbone(name, "random", args.layers), True
 
 
-def _settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, object]:
-    """All that decides the numbers, by the option's name where there is one."""
-    kept = None
-    if model.reduction is not None:
-        kept = hashlib.sha256(model.reduction.checksum_source().tobytes()).hexdigest()[:16]
-    return {
-        "backbone": model.backbone.name,
-        "weights": "random" if is_untrained else "trained",
-        "weights_checksum": model.backbone.checksum(),
-        "layers": list(model.backbone.layers),
-        "channels": list(model.backbone.channels),
-        "channel_ids_checksum": kept,
-        **asdict(model.config),
-        "dataset": args.dataset,
-        "rd_version": args.rd_version,
-        "false_alarm_rate": args.false_alarm_rate,
-    }
-
-
-def _printable(args: Namespace) -> Mapping[str, object]:
-    return {
-        name: value if isinstance(value, (int, float, list, type(None))) else str(value)
-        for name, value in vars(args).items()
-    }
-
-
 def _print_end(seed_runs: Sequence[SeedRun], n_kept: int) -> None:
     for one in seed_runs:
         results, records = one.results, one.results.records()
@@ -336,7 +269,7 @@ def _print_seeds(
     seed_runs: Sequence[SeedRun], backbone: Backbone, args: Namespace, warnings: Sequence[str]
 ) -> None:
     """The table over all seeds, on paper and on the terminal."""
-    name = _full_name(backbone, args, warnings)
+    name = folder_name(backbone, args, warnings)
     folder: Path = args.save_path / "_".join((f"{name}_seeds", *map(str, args.seeds)))
     folder.mkdir(exist_ok=True)
     table = write_seed_tables(
@@ -345,7 +278,7 @@ def _print_seeds(
         run_name(backbone, seed_runs[0].config),
         {one.config.seed: one.results.rows() for one in seed_runs},
         warnings,
-        _obstacle(args, warnings),
+        obstacle(args, warnings),
     )
     print(f"\nmean \u00b1 standard deviation over the seeds {', '.join(map(str, args.seeds))}")
     print(table)
