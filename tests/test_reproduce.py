@@ -30,8 +30,9 @@ from utils.reproduction.report import Facts, write_report
 CLASSES = TEXTURES + OBJECTS
 
 
-def reproduce(root: Path, save: Path, *argv: object) -> int:
-    options = ["--data_path", root, "--save_path", save, "--num_workers=0", "--draws=2", *argv]
+def reproduce(root: Path | None, save: Path, *argv: object) -> int:
+    data = [] if root is None else ["--data_path", root]
+    options = [*data, "--save_path", save, "--num_workers=0", "--draws=2", *argv]
     if "--weights" not in argv:
         options.append("--weights=random")
     return cli.reproduce([str(option) for option in options])
@@ -199,10 +200,10 @@ def test_records_of_other_images_or_weights_are_refused(root: Path, tmp_path: Pa
         expect_one_line(capsys, status, str(path), words, "--save_path")
 
 
-def test_shanghaitech_streams_one_model(root: Path, stc_root: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_shanghaitech_streams_one_model(stc_root: Path, tmp_path: Path) -> None:  # noqa: F811
     save = tmp_path / "out"
     options = ("--backbones", "resnet18", "--tables", "stc", "--stc_path", stc_root)
-    assert reproduce(root, save, *options) == 0
+    assert reproduce(None, save, *options) == 0
     found = rows(save, "stc")
     assert 0.5 < float(found["resnet18_rd100", "01", "pixel_auroc"]["value"]) <= 1
     assert found["resnet18_rd100", "all", "pixel_auroc"]["value"] == ""
@@ -338,6 +339,13 @@ def test_bad_options(options: list[str], words: str, root: Path, tmp_path: Path,
         reproduce(root, tmp_path / "out", *options)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_data_folder_is_missed(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        reproduce(None, tmp_path / "out")
+    assert ended.value.code == 2
+    assert "--data_path is missing" in capsys.readouterr().err
 
 
 def test_missing_weights_are_found_before_anything_is_run(

@@ -198,9 +198,7 @@ def get_reproduce_parser() -> argparse.ArgumentParser:
     """The parser of ``reproduce.py``."""
     parser = _parser("Run what the tables of the paper ran, and set ours beside theirs")
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data_path", type=Path, required=True, help="folder of classes in the MVTec AD layout"
-    )
+    data.add_argument("--data_path", type=Path, help="folder of classes in the MVTec AD layout")
     data.add_argument(
         "--stc_path", type=Path, help="folder of ShanghaiTech Campus; left out, it is not run"
     )
@@ -250,8 +248,10 @@ def parse_reproduce_args(
     args = parser.parse_args(argv)
     if args.tables is None:
         args.tables = [table for table in TABLES if table != "stc" or args.stc_path is not None]
-    elif "stc" in args.tables and args.stc_path is None:
+    if "stc" in args.tables and args.stc_path is None:
         parser.error("--tables stc needs --stc_path, the folder of ShanghaiTech Campus")
+    if set(args.tables) != {"stc"} and args.data_path is None:
+        parser.error("--data_path is missing: the folder of MVTec AD's classes")
     if args.weights in (["imagenet"], ["random"]):
         args.weights = args.weights[0]
         return args
