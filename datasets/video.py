@@ -5,6 +5,7 @@ PyAV reads the videos; it is imported here alone, and only when there is one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +22,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.process = os.getpid()
         self.next = 0
         self._container = _av().open(str(path))
         stream = self._container.streams.video[0]
@@ -42,6 +44,7 @@ class _Reader:
 
 
 _reader: _Reader | None = None  # of this process: frames are asked for one after another
+_inherited: list[_Reader] = []  # of the process this one was forked from, with threads it has not
 
 
 def count_frames(path: Path) -> int:
@@ -65,6 +68,9 @@ def read_frame(path: Path, index: int) -> np.ndarray:
         DataError: as ``count_frames``, or the video is damaged or shorter.
     """
     global _reader
+    if _reader is not None and _reader.process != os.getpid():
+        _inherited.append(_reader)  # even to close it would be to wait for its threads
+        _reader = None
     with _readable(path):
         if _reader is None or _reader.path != path or index < _reader.next:
             if _reader is not None:
@@ -90,7 +96,10 @@ def mask_stack(path: Path) -> np.ndarray:
         DataError: the file holds no array.
     """
     try:
-        return np.load(path, mmap_mode="r")
+        stack = np.load(path, mmap_mode="r")
+        if stack.dtype.kind not in "buif":
+            raise ValueError(f"it holds {stack.dtype}, not numbers")
+        return stack
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"masks {path} cannot be read ({reason}); replace the file") from error

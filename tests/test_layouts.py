@@ -19,6 +19,7 @@ from datasets.images import Preprocessing
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.rd_mvtec import Placed, RandomPreprocessing
 from datasets.samples import Sample
+from datasets.stream import ImageStream
 from datasets.video import read_frame
 
 SPOT = (slice(10, 20), slice(12, 26))
@@ -287,6 +288,7 @@ def test_frame_labels_may_be_missing(stc_root: Path) -> None:
         ("test_pixel_mask/01_0014.npy", np.zeros((4, 9, 9)), r"need \(4, 48, 48\)"),
         ("test_frame_mask/01_0014.npy", np.zeros(5), "there are 4 frames"),
         ("test_pixel_mask/01_0014.npy", "not an array", "cannot be read"),
+        ("test_pixel_mask/01_0014.npy", np.full((4, SIDE, SIDE), "x"), "not numbers"),
     ],
 )
 def test_shanghaitech_with_bad_masks(stc_root: Path, file: str, content, words: str) -> None:
@@ -326,6 +328,18 @@ def test_videos_are_read_frame_by_frame(stc_root: Path) -> None:
         assert abs(float(image.float().mean()) - 10 * index) < 4, index
     with pytest.raises(DataError, match="ends after 20 frames"):
         read_frame(video, 20)
+
+
+def test_workers_read_videos_that_their_parent_has_read(stc_root: Path) -> None:
+    write_video(stc_root / "training/videos/01_003.avi", 20)
+    item = shanghaitech.read_class(stc_root, "01")
+    how = Preprocessing(32, 32)
+    for workers in (0, 2):
+        stream = ImageStream([item], how, batch_size=3, num_workers=workers)
+        images = torch.cat([batch.images for batch in stream.take(len(item.train))])
+        levels = images[-20:].float().mean(dim=(1, 2, 3))
+        assert torch.allclose(levels, 10.0 * torch.arange(20), atol=4)
+        stream.close()
 
 
 def test_extracted_frames_go_before_their_video(stc_root: Path) -> None:
