@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from datasets import workers
 from datasets.errors import DataError
 from datasets.files import IMAGE_SUFFIXES
 from datasets.images import Preprocessing, read_image
@@ -111,6 +112,7 @@ def read_batches(
         batch_sampler=plan,  # of the images themselves: no worker has a list of all
         num_workers=num_workers,
         collate_fn=_collate,
+        worker_init_fn=workers.begin,
         pin_memory=pin_memory,
     )
     yield from loader

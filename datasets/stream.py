@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from datasets import workers
 from datasets.cache import ImageCache, read_sample
 from datasets.errors import DataError
 from datasets.images import Preprocessing
@@ -76,6 +77,7 @@ class ImageStream:
             batch_sampler=plan,
             num_workers=num_workers,
             collate_fn=_collate,
+            worker_init_fn=workers.begin,
             pin_memory=pin_memory,
         )
         self._batches: Iterator[Batch | DataError] | None = None
