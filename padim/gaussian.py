@@ -24,7 +24,7 @@ ResNet-18, the largest relative error of m^2 against float64 is 4e-6 in the dens
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -38,7 +38,6 @@ from padim.factors import (
     low_rank_factors,
     low_rank_left_out,
 )
-from padim.team import Team
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
 # of as many images, evenly spread over all.
@@ -86,6 +85,14 @@ class PatchGaussian(nn.Module):
 
         in_blocks(measure, positions, 4 * batch * (dim + self.factor.shape[1]), given.device)
         return squared.clamp_(min=0).sqrt_().T.to(embeddings.device)
+
+    def each(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The distances of one batch of embeddings after the other."""
+        return map(self, batches)
+
+    def whole(self) -> PatchGaussian:
+        """This, which holds all positions; see ``OwnedGaussian`` for what does not."""
+        return self
 
     def placed(self, device: torch.device) -> PatchGaussian:
         """This, on the device; or left where it is when the device has no room for it."""
@@ -259,41 +266,6 @@ class GaussianFit:
         except torch.OutOfMemoryError:
             shift = shift.cpu()
             self._parts = [_Part(b, shift[b], n_kept, has_scatter) for b in blocks]
-
-
-def finish_together(
-    learners: Sequence[GaussianFit], positions: int, team: Team
-) -> tuple[PatchGaussian, torch.Tensor | None]:
-    """The Gaussians of what all processes have learned, factorised by position ranges.
-
-    Args:
-        learners: of this process, one for the positions that each process owns.
-        positions: P, of all of them.
-        team: the processes.
-
-    Returns:
-        The Gaussians of all positions, and the leave-one-out distances (n, P), as in
-        ``GaussianFit``; to every process.
-
-    Raises:
-        ModelError: as ``GaussianFit.finish``, or there are more processes than positions.
-    """
-    if team.size == 1:
-        gaussian = learners[0].finish()
-        return gaussian, learners[0].left_out
-    if team.size > positions:
-        raise ModelError(f"{team.size} processes for {positions} positions; start fewer")
-    mine = GaussianFit(learners[0].n_images, learners[0].epsilon, leaves_out=learners[0].leaves_out)
-    for learned in team.exchanged([learner.learned() for learner in learners]):
-        mine.absorb(learned)  # in the order of the images
-    own, left_out = mine.finish(), mine.left_out
-    gaussian = PatchGaussian(
-        team.joined(own.mean, positions),
-        team.joined(own.factor, positions),
-        own.is_low_rank,
-        own.epsilon,
-    )
-    return gaussian, None if left_out is None else team.joined(left_out.T, positions).T
 
 
 class _Part:

@@ -18,11 +18,11 @@ from padim.errors import ModelError
 from padim.gaussian import (
     GaussianFit,
     PatchGaussian,
-    finish_together,
     pack_triangles,
     unpack_triangles,
 )
 from padim.model_file import ModelHeader, read_model_file, write_model_file
+from padim.owned import OwnedGaussian, finish_together
 from padim.team import ALONE, Team
 
 BATCH = 16  # leave-one-out maps made at a time
@@ -52,7 +52,7 @@ class PaDiM:
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.config = config
         self.device = next(backbone.parameters()).device
-        self.gaussian: PatchGaussian | None = None
+        self.gaussian: PatchGaussian | OwnedGaussian | None = None
         self.calibration: Calibration | None = None
         self.reduction = draw_reduction(
             config.reduction, backbone.channels, config.embedding_dim, config.seed
@@ -156,10 +156,21 @@ class PaDiM:
     @torch.inference_mode()
     def score_taps(self, taps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """``score`` of what the backbone gave."""
-        embeddings = self.reduction(taps)
-        distances = self.gaussian(embeddings.flatten(1, 2))
-        maps = self.anomaly_map(distances.unflatten(1, self.grid))
-        return maps, image_scores(maps)
+        return next(self.score_batches([taps]))
+
+    @torch.inference_mode()
+    def score_batches(
+        self, batches: Iterable[Sequence[torch.Tensor]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """``score_taps`` of batch after batch; by all processes of a team that fitted the model."""
+        embedded = (self.reduction(taps).flatten(1, 2) for taps in batches)
+        for distances in self.gaussian.each(embedded):
+            maps = self.anomaly_map(distances.unflatten(1, self.grid))
+            yield maps, image_scores(maps)
+
+    def gather(self) -> None:
+        """Let the first process of a team hold all Gaussians, so that it can ``save`` them."""
+        self.gaussian = self.gaussian.whole()
 
     def save(self, path: Path, is_half: bool = False) -> None:
         """Write all that scoring needs, but for the backbone's weights, of which a checksum.

@@ -2,12 +2,14 @@
 
 Each sees a share of the images. What one learns of a range of positions goes to the process that
 owns these, which merges and factorises them; the factors then go to all, so that each scores its
-share of the test images. A process alone is a team of one, for which nothing is ever sent.
+share of the test images, or stay with their owners where they are too much for one. A process alone
+is a team of one, for which nothing is ever sent.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +20,7 @@ import torch
 from torch import distributed
 
 WAIT = timedelta(minutes=30)  # for the slowest process, before the run is given up
+PIECE_BYTES = 64 * 2**20  # of a tensor that is sent to a device which has no room for all of it
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,23 @@ class Team:
                 distributed.all_reduce(tensor)
         return sums
 
+    def agrees(self, holds: bool) -> bool:
+        """Whether something holds for every process."""
+        return not self.added([torch.tensor([0 if holds else 1])])[0].item()
+
+    def room(self) -> int:
+        """Bytes that a process may hold for good: half of what is free on its device.
+
+        Of the memory of a machine without, half of its share.
+        """
+        device = torch.device(self.device)
+        if device.type == "cuda":
+            return torch.cuda.mem_get_info(device)[0] // 2
+        if not hasattr(os, "sysconf"):  # not a Unix
+            return sys.maxsize
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * here)
+
     def joined(self, part: torch.Tensor, total: int) -> torch.Tensor:
         """All of what each process has its share of, along the first axis; by every process."""
         if self.size == 1:
@@ -88,6 +108,22 @@ class Team:
                     piece.copy_(part)
                 distributed.broadcast(piece, src=rank)
         return whole.to(part.device)
+
+    def collected(self, part: torch.Tensor, total: int) -> torch.Tensor | None:
+        """``joined``, but in the memory of the first process alone; None to the others."""
+        if not self.is_first:
+            for piece in part.split(_pieces(part)):
+                distributed.send(piece.to(self.device).contiguous(), 0)
+            return None
+        whole = part.new_empty(total, *part.shape[1:], device="cpu")
+        shares = self.shares(total)
+        whole[shares[0]] = part
+        for rank, share in enumerate(shares[1:], start=1):
+            for piece in whole[share].split(_pieces(part)):
+                found = torch.empty_like(piece, device=self.device)
+                distributed.recv(found, rank)
+                piece.copy_(found)
+        return whole
 
     def exchanged(self, given: Sequence[Sequence[torch.Tensor]]) -> list[list[torch.Tensor]]:
         """Send tensors to every process, and get theirs: by the rank they are for, and from.
@@ -124,6 +160,11 @@ class Team:
         if self.size > 1:
             distributed.barrier()
             distributed.destroy_process_group()
+
+
+def _pieces(part: torch.Tensor) -> int:
+    """How many rows of a tensor are sent at a time."""
+    return max(1, PIECE_BYTES // max(1, part[0].nbytes))
 
 
 ALONE = Team()

@@ -26,15 +26,15 @@ SEMI_OPTION = "--reduction=semi_orthogonal"
 NAME, SEMI = "resnet18_rd12_untrained", "resnet18_so12_untrained"
 
 
-def command(root: Path, save: Path, *argv: str) -> list[str]:
+def command(root: Path, save: Path, *argv: str, script: str = "main_resnet.py") -> list[str]:
     given = [f"--data_path={root}", f"--save_path={save}", *OPTIONS, *argv]
-    return [str(ROOT / "main_resnet.py"), *given]
+    return [str(ROOT / script), *given]
 
 
-def run_together(size: int, root: Path, save: Path, *argv: str) -> None:
+def run_together(size: int, root: Path, save: Path, *argv: str, **options: str) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={size}"]
     done = subprocess.run(
-        [sys.executable, *launcher, *command(root, save, *argv)],
+        [sys.executable, *launcher, *command(root, save, *argv, **options)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -93,15 +93,36 @@ def test_results_do_not_depend_on_how_many(
 ) -> None:
     alone(root, tmp_path / "alone", *argv)
     run_together(size, root, tmp_path / "together", *argv)
-    expected, found = numbers(tmp_path / "alone" / name), numbers(tmp_path / "together" / name)
+    check_same(tmp_path / "alone" / name, tmp_path / "together" / name)
+    record = json.loads((tmp_path / "together" / name / "records/few.json").read_text())
+    assert record["totals"]["n_train"] == 7
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=LONG)])
+def test_nor_on_whether_each_scores_the_positions_it_owns(
+    size: int, root: Path, tmp_path: Path
+) -> None:
+    alone(root, tmp_path / "alone")
+    run_together(size, root, tmp_path / "together", script="tests/crowded.py")
+    check_same(tmp_path / "alone" / NAME, tmp_path / "together" / NAME)
+    for file in ("few", "many", "two"):
+        found, expected = (
+            torch.load(tmp_path / save / NAME / f"models/{file}.pt", weights_only=True)["tensors"]
+            for save in ("together", "alone")
+        )
+        for name in ("mean", "factor"):
+            assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-4), name
+
+
+def check_same(alone: Path, together: Path) -> None:
+    """Metrics to 1e-6, scores to what float32 leaves of a difference."""
+    expected, found = numbers(alone), numbers(together)
     assert len(expected) > 60
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         ours, theirs = (float("nan") if v is None else v for v in (found[key], value))
         tolerance = {"rel": 1e-4} if key[1].startswith("test/") else {"abs": 1e-6}
         assert ours == pytest.approx(theirs, nan_ok=True, **tolerance), key
-    record = json.loads((tmp_path / "together" / name / "records/few.json").read_text())
-    assert record["totals"]["n_train"] == 7
 
 
 def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def score_class(
         taps = model.tap_batches(images())
     else:
         seen += batches
-    found = [model.score_taps(tap) for tap in taps]  # nothing waits for the device here
+    found = list(model.score_batches(taps))  # nothing waits for the device here
     if not found:
         return ClassScores.of_none(model.config.crop)
     return ClassScores(
