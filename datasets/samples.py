@@ -64,7 +64,11 @@ class AnomalyClass:
         return path if sample.frame is None else f"{path}#{sample.frame}"
 
     def digest(self) -> str:
-        """A checksum of the file names, sizes and times: tells whether the data have changed."""
+        """A checksum of the file names, sizes and times: tells whether the data have changed.
+
+        Raises:
+            DataError: a file is gone.
+        """
         summary = hashlib.sha256()
         for split, samples in (("train", self.train), ("test", self.test)):
             files = (
@@ -73,10 +77,24 @@ class AnomalyClass:
                 for file in filter(None, (sample.path, sample.mask))
             )
             for defect, file in dict.fromkeys(files):  # a video once, not once a frame
-                stat = file.stat()
+                try:
+                    stat = file.stat()
+                except OSError as error:
+                    raise DataError(f"{file} cannot be read ({error.strerror})") from error
                 line = f"{split}/{defect}/{file.name}:{stat.st_size}:{stat.st_mtime_ns}"
                 summary.update(line.encode("utf-8", "surrogateescape") + b"\n")
         return summary.hexdigest()[:16]
+
+    def check_unchanged(self, digest: str) -> None:
+        """Make sure that the files are those of an earlier ``digest``.
+
+        Raises:
+            DataError: they are not, so that nobody knows which ones were read.
+        """
+        if self.digest() != digest:
+            raise DataError(
+                f"the image files of class {self.name} have changed while they were read: run again"
+            )
 
 
 def checked_class(

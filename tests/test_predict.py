@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import SIDE, draw_class, draw_image
 from PIL import Image
+from test_bad_input import expect_one_line
 from test_scripts import run, start
 
 from datasets.folder import find_images
@@ -22,6 +23,7 @@ from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from utils.cli import predict
+from utils.lock import locked
 from utils.overlay import Placement
 from utils.prediction import output_path
 
@@ -144,7 +146,7 @@ def test_good_images_are_judged_and_bad_ones_reported(model_file: Path, tmp_path
     assert page.count('<img src="overlays/') == 3
     assert not [path for path in files(tmp_path) if "partial" in path]
     assert {path for path in files(save) if "/" not in path} == {
-        *("scores.csv", "failed.csv", "summary.json", "index.html")
+        *(".lock", "scores.csv", "failed.csv", "summary.json", "index.html")
     }
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -258,6 +260,18 @@ def test_bad_input(changed: dict, words: str, model_file: Path, tmp_path: Path, 
     assert (status, len(errors)) == (2, 1)
     assert words in errors[0]
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_folder_has_one_writer(model_file: Path, tmp_path: Path, capsys) -> None:
+    image, save = tmp_path / "one.png", tmp_path / "out"
+    draw_image(1).save(image)
+    save.mkdir()
+    given = ("--model", model_file, "--input", image, "--save_path", save)
+    with locked(save):
+        status = judge(*given)
+        expect_one_line(capsys, status, str(save), f"process {os.getpid()} on", "--save_path")
+        assert files(save) == {".lock"}
+    assert judge(*given) == 0
 
 
 @pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -135,7 +135,6 @@ def measure_class(
     return {
         "class": item.name,
         "order": known.index(item.name) if item.name in known else len(known),
-        "data_digest": item.digest(),
         "metrics": metrics(ranking, pixels, overlap) | _called(calibration, rate, images),
         "totals": {"n_train": len(item.train), "n_test": len(item.test), "seconds": None},
         "notes": [

@@ -33,6 +33,7 @@ from utils.environment import choose_device, describe, hold_memory_flat
 from utils.errors import OptionError
 from utils.files import check_writable, write_json, write_text, written_whole
 from utils.fitted import load_fitted
+from utils.lock import locked
 from utils.notices import UNTRAINED, one_line, warn
 from utils.overlay import LEVELS_PER_UNIT, Placement, draw_overlay, map_levels
 from utils.prediction_page import PAGE_ROWS, render_prediction_page
@@ -181,19 +182,21 @@ def predict(args: Namespace) -> int:
     model, is_untrained = load_fitted(args.model, args.weights, device)
     judge = Judge(model.calibration, args.false_alarm_rate, model.reduction.dim)
     warnings = [UNTRAINED] * is_untrained + _doubts(model.calibration, args.false_alarm_rate)
-    _make_room(args)
-    warn(warnings)
-    placement = Placement(model.config.resize, model.config.crop)
-    run = _Run(model, judge, MapWriter(args.save_path, placement, judge, args), args)
-    run.go(images, device.type == "cuda")
-    facts = _facts(args, model, judge, run)
-    write_json(args.save_path / "summary.json", facts | {"versions": describe(device)})
-    rows = [asdict(item) | {"overlay": _address(run.writer, item, args)} for item in run.worst]
-    page = render_prediction_page(f"PaDiM {args.model.stem}", warnings, facts, rows)
-    write_text(args.save_path / "index.html", page)
-    _print_end(args, judge, run)
-    warn(warnings)
-    return run.n_failed
+    check_writable(args.save_path)
+    with locked(args.save_path):
+        _make_room(args)
+        warn(warnings)
+        placement = Placement(model.config.resize, model.config.crop)
+        run = _Run(model, judge, MapWriter(args.save_path, placement, judge, args), args)
+        run.go(images, device.type == "cuda")
+        facts = _facts(args, model, judge, run)
+        write_json(args.save_path / "summary.json", facts | {"versions": describe(device)})
+        rows = [asdict(item) | {"overlay": _address(run.writer, item, args)} for item in run.worst]
+        page = render_prediction_page(f"PaDiM {args.model.stem}", warnings, facts, rows)
+        write_text(args.save_path / "index.html", page)
+        _print_end(args, judge, run)
+        warn(warnings)
+        return run.n_failed
 
 
 def _address(writer: MapWriter, item: Judgement, args: Namespace) -> str | None:
@@ -325,13 +328,12 @@ def _doubts(calibration: Calibration | None, rate: float) -> list[str]:
 
 
 def _make_room(args: Namespace) -> None:
-    """Make the folder, and with ``--overwrite`` empty it of what a prediction left.
+    """With ``--overwrite`` empty the folder of what a prediction left.
 
     Raises:
-        OptionError: it cannot be written to, or something is there that may not go.
+        OptionError: something is there that may not go.
     """
     folder = args.save_path
-    check_writable(folder)
     there = [folder / name for name in OUTPUTS if (folder / name).exists()]
     if there and not args.overwrite:
         raise OptionError(

@@ -43,6 +43,21 @@ class SeedRun:
     results: ResultsFolder
 
 
+@dataclass(frozen=True)
+class ClassWork:
+    """A class that is to be done.
+
+    Attributes:
+        item: the class.
+        digest: of its files, when the run began.
+        seed_runs: those that are missing it.
+    """
+
+    item: AnomalyClass
+    digest: str
+    seed_runs: list[SeedRun]
+
+
 def run(backbone_name: str, args: Namespace) -> None:
     """Run a backbone over the classes of a data set, as the options say.
 
@@ -59,6 +74,7 @@ def run(backbone_name: str, args: Namespace) -> None:
     layout = LAYOUTS[args.dataset]
     names = choose_classes(layout, root, args.classes)
     classes = [layout.read_class(root, name) for name in names]
+    digests = [item.digest() for item in classes]  # before any image is read
     stream = _read(classes, args, device, team).start()  # while the network is loaded
     backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
     warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
@@ -70,7 +86,12 @@ def run(backbone_name: str, args: Namespace) -> None:
             one.results.check(layout.find_classes(root), replaced)
         if team.is_first:
             warn(warnings)
-        n_kept = _run_classes(classes, seed_runs, backbone.to(device), stream, args, team)
+        todo = _unfinished(classes, digests, seed_runs, args.overwrite, team)
+        if len(todo) < len(classes):
+            stream.close()
+            stream = _read([work.item for work in todo], args, device, team)
+        _run_classes(todo, seed_runs, backbone.to(device), stream, args, team)
+        n_kept = len(classes) - len(todo)
         if team.is_first:
             _print_end(seed_runs, n_kept)
             if args.seeds is not None:
@@ -79,37 +100,50 @@ def run(backbone_name: str, args: Namespace) -> None:
         team.leave()
 
 
-def _run_classes(
+def _unfinished(
     classes: Sequence[AnomalyClass],
+    digests: Sequence[str],
+    seed_runs: Sequence[SeedRun],
+    is_overwritten: bool,
+    team: Team,
+) -> list[ClassWork]:
+    """The classes that one of the runs at least is missing."""
+
+    def missing(item: AnomalyClass, digest: str) -> list[int]:
+        return [
+            index
+            for index, one in enumerate(seed_runs)
+            if is_overwritten or not one.results.finished(item.name, digest)
+        ]
+
+    found = None
+    if team.is_first:  # who alone knows, for the others may look when it has begun to write
+        found = list(map(missing, classes, digests))
+    return [
+        ClassWork(item, digest, [seed_runs[index] for index in indices])
+        for item, digest, indices in zip(classes, digests, team.told(found), strict=True)
+        if indices
+    ]
+
+
+def _run_classes(
+    todo: Sequence[ClassWork],
     seed_runs: Sequence[SeedRun],
     backbone: Backbone,
     stream: ImageStream,
     args: Namespace,
     team: Team,
-) -> int:
-    """Do what is missing of the classes; returns how many were there already."""
-    unfinished = None
-    if team.is_first:  # who alone knows, for the others may look when it has begun to write
-        unfinished = [_unfinished(item, seed_runs, args.overwrite) for item in classes]
-    todo = [
-        (item, [seed_runs[index] for index in missing])
-        for item, missing in zip(classes, team.told(unfinished), strict=True)
-        if missing
-    ]
-    if len(todo) < len(classes):
-        stream.close()
-        device = next(backbone.parameters()).device
-        stream = _read([item for item, _ in todo], args, device, team)
+) -> None:
+    """Do classes, whose images are all that ``stream`` has."""
     try:
-        for item, missing in todo:
-            _run_class(item, missing, backbone, stream, args, team)
+        for work in todo:
+            _run_class(work, backbone, stream, args, team)
     finally:  # also when stopped, or at a file that cannot be read: what is done can be looked at
         for one in seed_runs if team.is_first else ():
             if one.results.records():
                 one.results.write_tables()
                 one.results.write_overview()
     stream.close()
-    return len(classes) - len(todo)
 
 
 def _read(
@@ -161,21 +195,8 @@ def _seed_runs(
     ]
 
 
-def _unfinished(
-    item: AnomalyClass, seed_runs: Sequence[SeedRun], is_overwritten: bool
-) -> list[int]:
-    """The runs that have not done a class, by their indices."""
-    if is_overwritten:
-        return list(range(len(seed_runs)))
-    digest = item.digest()
-    return [
-        index for index, one in enumerate(seed_runs) if not one.results.finished(item.name, digest)
-    ]
-
-
 def _run_class(
-    item: AnomalyClass,
-    seed_runs: Sequence[SeedRun],
+    work: ClassWork,
     backbone: Backbone,
     stream: ImageStream,
     args: Namespace,
@@ -183,14 +204,15 @@ def _run_class(
 ) -> None:
     """Do all of one class, for every seed that it is missing of."""
     start = time.perf_counter()
+    item = work.item
     share = _share(item, team)
     counts = len(share.train), len(share.test)
     train = progress(stream.take(counts[0]), counts[0], item.name, "fit", is_shown=team.is_first)
     test = progress(stream.take(counts[1]), counts[1], item.name, "score", is_shown=team.is_first)
-    folder = args.save_path if len(seed_runs) > 1 else None
+    folder = args.save_path if len(work.seed_runs) > 1 else None
     images = OnePass(backbone, train, test, counts, len(item.train), folder, team)
-    for one in seed_runs:
-        record = _do_class(item, backbone, one, images, args, team)
+    for one in work.seed_runs:
+        record = _do_class(work, backbone, one, images, args, team)
         if record is None:
             continue
         record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
@@ -206,7 +228,7 @@ def _share(item: AnomalyClass, team: Team) -> AnomalyClass:
 
 
 def _do_class(
-    item: AnomalyClass,
+    work: ClassWork,
     backbone: Backbone,
     one: SeedRun,
     images_seen: OnePass,
@@ -218,6 +240,7 @@ def _do_class(
     Returns:
         The class's record; None to all processes but the first, who writes.
     """
+    item = work.item
     model = PaDiM(backbone, one.config)
     scored = images_seen.fit_and_score(model).joined(len(item.test), team)
     model.gather()
@@ -233,7 +256,8 @@ def _do_class(
         draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
-    return record
+        item.check_unchanged(work.digest)
+    return record | {"data_digest": work.digest}
 
 
 def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone, bool]:

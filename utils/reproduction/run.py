@@ -113,6 +113,7 @@ def _run_dataset(
     try:
         for item, digest, missing in todo:
             for job, numbers in _run_class(item, missing, stream, networks, crop, args.save_path):
+                item.check_unchanged(digest)
                 records.finish(dataset, item.name, job, digest, numbers)
                 n_done += len(job.configurations)
             report()
