@@ -21,6 +21,10 @@ from datasets.errors import DataError
 from datasets.images import Preprocessing
 from datasets.samples import AnomalyClass, Sample
 
+# Decoded crops are small beside anything else; the more there are, the longer workers need not wait
+# while the network is loaded or a class is fitted.
+READ_AHEAD_BYTES = 32 * 2**20
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -78,6 +82,7 @@ class ImageStream:
             num_workers=num_workers,
             collate_fn=_collate,
             worker_init_fn=workers.begin,
+            prefetch_factor=_read_ahead(batch_size, preprocessing.crop, num_workers),
             pin_memory=pin_memory,
         )
         self._batches: Iterator[Batch | DataError] | None = None
@@ -103,6 +108,14 @@ class ImageStream:
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+
+def _read_ahead(batch_size: int, crop: int, num_workers: int) -> int | None:
+    """Batches that each worker may be ahead."""
+    if num_workers == 0:
+        return None
+    batch_bytes = 4 * batch_size * crop**2  # images of three channels, and their masks
+    return max(2, READ_AHEAD_BYTES // (batch_bytes * num_workers))
 
 
 class _Samples(Dataset):

@@ -253,13 +253,15 @@ class GaussianFit:
             shift: (P, d), near the mean, so that sums about it stay exact.
         """
         positions, dim = shift.shape
-        n_bytes = self.n_images * dim * shift.element_size()
         if not self._is_low_rank(dim):
             room = KEPT_BYTES // (positions * dim * shift.element_size())
             self._n_wanted = min(self.n_images, max(2, room))
         n_kept = -(-self._n_here * self._n_wanted // self.n_images)
         has_scatter = self._n_wanted < self.n_images
-        size = max(1, 2 * block_bytes(shift.device) // n_bytes)
+        n_bytes = max(n_kept, has_scatter * dim) * dim * shift.element_size()
+        # A part's memory is given back as its factors are made. Small parts lower the peak, but of
+        # blocks below 32 MB the C library keeps the memory.
+        size = max(1, 2 * block_bytes(shift.device) // max(1, n_bytes))
         blocks = [slice(i, min(i + size, positions)) for i in range(0, positions, size)]
         try:
             self._parts = [_Part(b, shift[b], n_kept, has_scatter) for b in blocks]

@@ -259,14 +259,16 @@ class PaDiM:
     def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The taps of a batch, which goes through the network in parts where it is too large."""
         images = images.to(self.device, non_blocking=True)
-        parts: list[list[torch.Tensor]] = []
-        in_blocks(
-            lambda block: parts.append(self.backbone(normalise(images[block]))),
-            len(images),
-            BYTES_PER_PIXEL * images[0, 0].numel(),
-            self.device,
-        )
-        return parts[0] if len(parts) == 1 else [torch.cat(tap) for tap in zip(*parts, strict=True)]
+        parts: dict[int, list[torch.Tensor]] = {}
+
+        def see(block: slice) -> None:
+            parts[block.start] = self.backbone(normalise(images[block]))
+
+        in_blocks(see, len(images), BYTES_PER_PIXEL * images[0, 0].numel(), self.device)
+        if len(parts) == 1:
+            return parts[0]
+        in_order = [parts[start] for start in sorted(parts)]
+        return [torch.cat(tap) for tap in zip(*in_order, strict=True)]
 
     def _calibrate(self, left_out: torch.Tensor) -> Calibration:
         """Of the distances (n, P) of training images, each left out of its Gaussians."""
