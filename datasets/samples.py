@@ -63,8 +63,11 @@ class AnomalyClass:
         path = sample.path.relative_to(self.root).as_posix()
         return path if sample.frame is None else f"{path}#{sample.frame}"
 
-    def digest(self) -> str:
+    def digest(self, with_times: bool = True) -> str:
         """A checksum of the file names, sizes and times: tells whether the data have changed.
+
+        Args:
+            with_times: without, it is the same for a copy of the data.
 
         Raises:
             DataError: a file is gone.
@@ -81,7 +84,8 @@ class AnomalyClass:
                     stat = file.stat()
                 except OSError as error:
                     raise DataError(f"{file} cannot be read ({error.strerror})") from error
-                line = f"{split}/{defect}/{file.name}:{stat.st_size}:{stat.st_mtime_ns}"
+                time = f":{stat.st_mtime_ns}" if with_times else ""
+                line = f"{split}/{defect}/{file.name}:{stat.st_size}{time}"
                 summary.update(line.encode("utf-8", "surrogateescape") + b"\n")
         return summary.hexdigest()[:16]
 

@@ -125,8 +125,10 @@ class GaussianFit:
     Args:
         n_images: N, known beforehand.
         epsilon: added to the diagonal of every covariance.
-        n_here: how many of them this learner gets, the rest coming by ``merge``; None for all.
         leaves_out: whether leave-one-out distances are wanted, half of what ``finish`` takes.
+        share: of the images, those that this learner sees, to be merged into one for all; None for
+            all of them.
+        positions: P, where this learner gets the embeddings of some of them only.
 
     Attributes:
         left_out: after ``finish``, the distances of training images to the Gaussians of the others,
@@ -142,8 +144,9 @@ class GaussianFit:
         self,
         n_images: int,
         epsilon: float = 0.01,
-        n_here: int | None = None,
         leaves_out: bool = True,
+        share: slice | None = None,
+        positions: int | None = None,
     ) -> None:
         if n_images < 2:
             raise ModelError(f"{n_images} training image: a covariance needs at least 2")
@@ -151,25 +154,31 @@ class GaussianFit:
         self.epsilon = epsilon
         self.count = 0
         self.left_out: torch.Tensor | None = None
-        self._n_here = n_images if n_here is None else n_here
         self.leaves_out = leaves_out and n_images > 2
+        self._images = range(n_images)[share or slice(None)]
+        self._positions = positions
         self._n_wanted = n_images  # of so many images the embeddings are to be kept
-        self._n_kept = 0
         self._parts: list[_Part] = []
 
     def update(self, embeddings: torch.Tensor) -> GaussianFit:
-        """Take in a batch of embeddings (B, P, d)."""
+        """Take in a batch of embeddings (B, P, d).
+
+        Raises:
+            ModelError: more images come than were announced.
+        """
+        images = self._images[self.count : self.count + len(embeddings)]
+        if len(images) < len(embeddings):
+            raise ModelError(f"more images came than the {len(self._images)} that were announced")
         if not self._parts:
             self._prepare(embeddings.mean(dim=0))
-        kept = [i for i in range(len(embeddings)) if self._is_kept(self.count + i)]
+        kept = [i for i, image in enumerate(images) if self._row(image) < self._row(image + 1)]
         for part in self._parts:
-            part.update(embeddings[:, part.block], kept, self._n_kept)
+            part.update(embeddings[:, part.block], kept, self._row(images.start))
         self.count += len(embeddings)
-        self._n_kept += len(kept)
         return self
 
     def merge(self, other: GaussianFit) -> GaussianFit:
-        """Take in all that another learner of the same N images has seen.
+        """Take in what a learner of a share of the images has seen; this one is for all of them.
 
         The pairwise update of Chan et al., between sums about two points instead of two means: what
         is multiplied is the difference of the points, which is small, so no digits are lost.
@@ -180,17 +189,20 @@ class GaussianFit:
         """All that has been seen, to be absorbed by another learner, also of another process.
 
         Returns:
-            The count of images, int64 (1,); a shift and the sum of the shifted embeddings, (P, d);
-            the shifted embeddings kept, (P, n, d); and the sums of their products, (P, d, d), where
-            not all are kept. All but the count are empty where nothing has been seen.
+            The first image and how many there are, int64 (2,); a shift and the sum of the shifted
+            embeddings, (P, d); the shifted embeddings kept, (P, n, d); and the sums of their
+            products, (P, d, d), where not all are kept. All but the first are empty where nothing
+            has been seen.
         """
-        count = torch.tensor([self.count])
+        start = self._images.start
+        seen = torch.tensor([start, self.count])
         if not self._parts:
-            return [count, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]
-        rows = [part.rows[:, : self._n_kept] for part in self._parts]
+            return [seen, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]
+        n_kept = self._row(start + self.count)
+        rows = [part.rows[:, :n_kept] for part in self._parts]
         scatter = [part.scatter for part in self._parts if part.scatter is not None]
         return [
-            count,
+            seen,
             torch.cat([part.shift for part in self._parts]),
             torch.cat([part.sum for part in self._parts]),
             torch.cat(rows),
@@ -199,16 +211,17 @@ class GaussianFit:
 
     def absorb(self, learned: Sequence[torch.Tensor]) -> GaussianFit:
         """``merge`` of what ``learned`` gave."""
-        count, shift, total, rows, scatter = learned
-        if not count.item():
+        seen, shift, total, rows, scatter = learned
+        start, count = seen.tolist()
+        if not count:
             return self
         if not self._parts:
             self._prepare(shift)
+        at = self._row(start)
         for part in self._parts:
             block = part.block
-            part.merge(shift[block], total[block], rows[block], scatter[block], count, self._n_kept)
-        self.count += int(count)
-        self._n_kept += rows.shape[1]
+            part.merge(shift[block], total[block], rows[block], scatter[block], count, at)
+        self.count += count
         return self
 
     def finish(self) -> PatchGaussian:
@@ -225,7 +238,7 @@ class GaussianFit:
         positions = self._parts[-1].block.stop
         mean = first.new_empty(positions, dim)
         factor = first.new_empty(positions, self.n_images if is_low_rank else dim, dim)
-        left_out = first.new_empty(positions, self._n_kept) if self.leaves_out else None
+        left_out = first.new_empty(positions, self._n_wanted) if self.leaves_out else None
         for index, part in enumerate(self._parts):
             block = part.block
             mean[block] = part.mean(self.n_images)
@@ -239,9 +252,12 @@ class GaussianFit:
         self.left_out = None if left_out is None else left_out.T
         return PatchGaussian(mean, factor, is_low_rank, self.epsilon)
 
-    def _is_kept(self, image: int) -> bool:
-        """Whether this image is one of the ``_n_wanted``, which are evenly spread over all."""
-        return image * self._n_wanted % self.n_images < self._n_wanted
+    def _row(self, image: int) -> int:
+        """How many of the images before this one are kept: evenly spread, ``_n_wanted`` of all."""
+        before, first = (
+            -(-i * self._n_wanted // self.n_images) for i in (image, self._images.start)
+        )
+        return before - first
 
     def _is_low_rank(self, dim: int) -> bool:
         return self.n_images <= dim
@@ -254,9 +270,9 @@ class GaussianFit:
         """
         positions, dim = shift.shape
         if not self._is_low_rank(dim):
-            room = KEPT_BYTES // (positions * dim * shift.element_size())
+            room = KEPT_BYTES // ((self._positions or positions) * dim * shift.element_size())
             self._n_wanted = min(self.n_images, max(2, room))
-        n_kept = -(-self._n_here * self._n_wanted // self.n_images)
+        n_kept = self._row(self._images.stop)
         has_scatter = self._n_wanted < self.n_images
         n_bytes = max(n_kept, has_scatter * dim) * dim * shift.element_size()
         # A part's memory is given back as its factors are made. Small parts lower the peak, but of
@@ -309,22 +325,17 @@ class _Part:
         total: torch.Tensor,
         rows: torch.Tensor,
         scatter: torch.Tensor,
-        count: torch.Tensor,
+        n_images: int,
         at: int,
     ) -> None:
-        """Take in what another learner has here, its rows ``at`` and following."""
-        n_images = int(count)
+        """Take in what another learner has here, of ``n_images``, its rows ``at`` and following."""
         apart = shift.to(self.shift) - self.shift
         their_sum = total.to(self.sum)
         if self.scatter is not None:
             cross = their_sum[:, :, None] * apart[:, None, :]
             cross = cross + cross.transpose(1, 2) + scatter.to(cross)
             self.scatter += cross.baddbmm_(apart[:, :, None], apart[:, None, :], alpha=n_images)
-        theirs = rows.to(self.rows) + apart[:, None]
-        if at + theirs.shape[1] <= self.rows.shape[1]:
-            self.rows[:, at : at + theirs.shape[1]] = theirs
-        else:
-            self.rows = torch.cat((self.rows[:, :at], theirs), dim=1)
+        self.rows[:, at : at + rows.shape[1]] = rows.to(self.rows) + apart[:, None]
         self.sum += their_sum + n_images * apart
 
     def mean(self, n_images: int) -> torch.Tensor:

@@ -15,15 +15,10 @@ from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.embedding import Reduction, draw_reduction, fit_pca
 from padim.errors import ModelError
-from padim.gaussian import (
-    GaussianFit,
-    PatchGaussian,
-    pack_triangles,
-    unpack_triangles,
-)
+from padim.gaussian import PatchGaussian, pack_triangles, unpack_triangles
 from padim.model_file import ModelHeader, read_model_file, write_model_file
-from padim.owned import OwnedGaussian, finish_together
 from padim.team import ALONE, Team
+from padim.together import OwnedGaussian, TeamFit
 
 BATCH = 16  # leave-one-out maps made at a time
 CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time
@@ -109,36 +104,29 @@ class PaDiM:
             self.reduction = fit_pca(
                 taps, self.backbone.channels, self.config.embedding_dim, team
             ).to(self.device)
-        learners, grid = self._learn(taps, n_images, is_calibrated, team)
+        learner = TeamFit(n_images, self.config.epsilon, is_calibrated, team)
+        grid = self._learn(taps, learner)
         del taps  # not to be kept while the factors are made
-        self._set_grid(team.told(grid))
-        self.gaussian, left_out = finish_together(learners, self.grid[0] * self.grid[1], team)
+        grid = team.told(grid)
+        if grid is None:
+            raise ModelError(f"no training images came, {n_images} were announced")
+        self._set_grid(grid)
+        self.gaussian, left_out = learner.finish(self.grid[0] * self.grid[1])
         if left_out is not None:
             self.calibration = self._calibrate(left_out)
         return self
 
     def _learn(
-        self,
-        taps: Iterable[Sequence[torch.Tensor]],
-        n_images: int,
-        is_calibrated: bool,
-        team: Team,
-    ) -> tuple[list[GaussianFit], tuple[int, int] | None]:
-        """What this process's images teach, by who owns the positions, and the grid."""
-        n_here = None if team.size == 1 else len(range(n_images)[team.share(n_images)])
-        learners = [
-            GaussianFit(n_images, self.config.epsilon, n_here, is_calibrated)
-            for _ in range(team.size)
-        ]
+        self, taps: Iterable[Sequence[torch.Tensor]], learner: TeamFit
+    ) -> tuple[int, int] | None:
+        """Teach this process's images, and tell the grid; None where it has none."""
         grid = None
         for batch in taps:
             for part in _parts(batch, self.reduction.dim):
                 embeddings = self.reduction(part)
                 grid = tuple(embeddings.shape[1:3])
-                embeddings = embeddings.flatten(1, 2)
-                for learner, block in zip(learners, team.shares(embeddings.shape[1]), strict=True):
-                    learner.update(embeddings[:, block])
-        return learners, grid
+                learner.update(embeddings.flatten(1, 2))
+        return grid
 
     @torch.inference_mode()
     def score(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
+from itertools import pairwise, zip_longest
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
 
-WAIT = timedelta(minutes=30)  # for the slowest process, before the run is given up
+# For the slowest process, and for the first one to measure and draw a class, before a run is given
+# up. A process that ends is noticed at once.
+WAIT = timedelta(hours=6)
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 PIECE_BYTES = 64 * 2**20  # of a tensor that is sent to a device which has no room for all of it
 
 
@@ -43,6 +48,8 @@ class Team:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         is_cuda = device.type == "cuda"
+        if is_cuda:
+            torch.cuda.set_device(device)  # or NCCL would guess which one is meant
         distributed.init_process_group("nccl" if is_cuda else "gloo", timeout=WAIT)
         return cls(
             distributed.get_rank(),
@@ -55,7 +62,7 @@ class Team:
         return self.rank == 0
 
     def shares(self, total: int) -> list[slice]:
-        """The range of every process: as even as can be, none but the last ones empty."""
+        """The range of every process: as even as can be, the first one's never empty."""
         ends = [-(-total * rank // self.size) for rank in range(self.size + 1)]
         return [slice(start, end) for start, end in pairwise(ends)]
 
@@ -86,15 +93,14 @@ class Team:
     def room(self) -> int:
         """Bytes that a process may hold for good: half of what is free on its device.
 
-        Of the memory of a machine without, half of its share.
+        On CPUs half of its share of the machine's memory, or of its container's.
         """
         device = torch.device(self.device)
         if device.type == "cuda":
-            return torch.cuda.mem_get_info(device)[0] // 2
-        if not hasattr(os, "sysconf"):  # not a Unix
-            return sys.maxsize
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return (torch.cuda.mem_get_info(device)[0] + kept) // 2
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * here)
+        return _memory() // (2 * here)
 
     def joined(self, part: torch.Tensor, total: int) -> torch.Tensor:
         """All of what each process has its share of, along the first axis; by every process."""
@@ -112,48 +118,64 @@ class Team:
     def collected(self, part: torch.Tensor, total: int) -> torch.Tensor | None:
         """``joined``, but in the memory of the first process alone; None to the others."""
         if not self.is_first:
-            for piece in part.split(_pieces(part)):
+            for piece in _pieces(part):
                 distributed.send(piece.to(self.device).contiguous(), 0)
             return None
         whole = part.new_empty(total, *part.shape[1:], device="cpu")
         shares = self.shares(total)
         whole[shares[0]] = part
         for rank, share in enumerate(shares[1:], start=1):
-            for piece in whole[share].split(_pieces(part)):
+            for piece in _pieces(whole[share]):
                 found = torch.empty_like(piece, device=self.device)
                 distributed.recv(found, rank)
                 piece.copy_(found)
         return whole
 
-    def exchanged(self, given: Sequence[Sequence[torch.Tensor]]) -> list[list[torch.Tensor]]:
-        """Send tensors to every process, and get theirs: by the rank they are for, and from.
+    def exchanged(
+        self, give: Callable[[int], Sequence[torch.Tensor]]
+    ) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """Send tensors to every process, and get theirs, from one after the other.
 
-        Those of one process have the same number of axes and the same types in all.
+        Args:
+            give: the tensors for a process, of whom the rank is given; each is asked for once, when
+                it is sent. They have the same number of axes and the same types for all and from
+                all.
+
+        Yields:
+            The rank they are from, and the tensors: first what this one gives to itself.
         """
-        found: list[list[torch.Tensor]] = [[] for _ in range(self.size)]
-        found[self.rank] = list(given[self.rank])
+        yield self.rank, list(give(self.rank))
         for step in range(1, self.size):
             to, source = (self.rank + step) % self.size, (self.rank - step) % self.size
-            sizes = torch.tensor([tuple(t.shape) + (0,) * (4 - t.dim()) for t in given[to]])
-            their_sizes = torch.empty_like(sizes)
-            self._swap(sizes, to, their_sizes, source)
-            for tensor, size in zip(given[to], their_sizes.tolist(), strict=True):
-                theirs = tensor.new_empty(size[: tensor.dim()])
-                self._swap(tensor, to, theirs, source)
-                found[source].append(theirs)
+            yield source, self._swapped(give(to), to, source)
+
+    def _swapped(self, given: Sequence[torch.Tensor], to: int, source: int) -> list[torch.Tensor]:
+        sizes = torch.tensor([tuple(t.shape) + (0,) * (4 - t.dim()) for t in given])
+        their_sizes = torch.empty_like(sizes)
+        self._swap(sizes, to, their_sizes, source)
+        found = []
+        for tensor, size in zip(given, their_sizes.tolist(), strict=True):
+            found.append(tensor.new_empty(size[: tensor.dim()]))
+            self._swap(tensor, to, found[-1], source)
         return found
 
     def _swap(self, given: torch.Tensor, to: int, found: torch.Tensor, source: int) -> None:
-        sent, received = given.to(self.device).contiguous(), found.to(self.device)
-        operations = []
-        if sent.numel():
-            operations.append(distributed.P2POp(distributed.isend, sent, to))
-        if received.numel():
-            operations.append(distributed.P2POp(distributed.irecv, received, source))
-        if operations:
+        """Send one tensor and receive another, a piece at a time."""
+        sent, received = (
+            t.contiguous().view(-1).split(PIECE_BYTES // t.element_size()) if t.numel() else ()
+            for t in (given, found)
+        )
+        for ours, theirs in zip_longest(sent, received):
+            operations = []
+            if ours is not None:
+                operations.append(distributed.P2POp(distributed.isend, ours.to(self.device), to))
+            if theirs is not None:
+                here = theirs.to(self.device)
+                operations.append(distributed.P2POp(distributed.irecv, here, source))
             for work in distributed.batch_isend_irecv(operations):
                 work.wait()
-        found.copy_(received)
+            if theirs is not None:
+                theirs.copy_(here)
 
     def leave(self) -> None:
         """Part in peace, when all is done."""
@@ -162,9 +184,21 @@ class Team:
             distributed.destroy_process_group()
 
 
-def _pieces(part: torch.Tensor) -> int:
-    """How many rows of a tensor are sent at a time."""
-    return max(1, PIECE_BYTES // max(1, part[0].nbytes))
+def _pieces(part: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Some rows of a tensor at a time, as they are sent."""
+    if not part.numel():
+        return ()
+    return part.split(max(1, PIECE_BYTES // part[0].nbytes))
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine, or of the container that this runs in."""
+    if not hasattr(os, "sysconf"):  # not a Unix
+        return sys.maxsize
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # not Linux, or without a limit
+        found = min(found, int(MEMORY_LIMIT.read_text()))
+    return found
 
 
 ALONE = Team()

@@ -18,6 +18,7 @@ from test_scripts import SMALL, start, tables
 from test_scripts import run as run_script
 
 from utils import run as run_module
+from utils.results import ResultsFolder
 
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 
@@ -82,6 +83,26 @@ def test_a_file_that_is_changed_in_between(
     assert run(root, tmp_path / "out") == 0
     assert run(root, tmp_path / "whole") == 0
     assert tables(result(tmp_path / "out")) == tables(result(tmp_path / "whole"))
+
+
+def test_a_file_that_is_changed_when_all_is_read(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """It is in no number of any seed, so all seeds are finished, of the images that were read."""
+    options = ("--seeds", "0", "1", "--classes", "a")
+    assert run(root, tmp_path / "whole", *options) == 0
+    finish = ResultsFolder.finish
+
+    def and_change(results: ResultsFolder, record: dict) -> None:
+        finish(results, record)
+        draw_image(7).save(root / "a/train/good/000.png")
+
+    monkeypatch.setattr(ResultsFolder, "finish", and_change)
+    assert run(root, tmp_path / "out", *options) == 0
+    for seed in (0, 1):
+        found, expected = (
+            tables(save / f"resnet18_rd12_untrained_seed{seed}")
+            for save in (tmp_path / "out", tmp_path / "whole")
+        )
+        assert found == expected
 
 
 def obey_permissions() -> None:

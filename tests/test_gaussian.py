@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -146,7 +148,11 @@ def test_merged_learners_are_one(n_images: int, dim: int, shares: tuple[int, ...
     counts = [n_images * share // sum(shares) for share in shares]
     counts[-1] = n_images - sum(counts[:-1])
     parts = train.split(counts)
-    learners = [GaussianFit(n_images, EPSILON, n_here=len(part)) for part in parts]
+    ends = np.cumsum([0, *counts]).tolist()
+    learners = [
+        GaussianFit(n_images, EPSILON, share=share and slice(*share))
+        for share in (None, *pairwise(ends[1:]))
+    ]
     for learner, part in zip(learners, parts, strict=True):
         for batch in part.split(4) if len(part) else ():
             learner.update(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,26 +16,37 @@ import numpy as np
 import pytest
 import torch
 from conftest import LONG, draw_class
+from crowded import KEPT_BYTES
 
+from padim import gaussian
+from padim.errors import ModelError
 from padim.gaussian import GaussianFit
 from padim.team import Team
+from padim.together import TeamFit
 from utils import cli
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--embedding_dim=12", "--num_workers=0"]
+OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--num_workers=0"]
 SEMI_OPTION = "--reduction=semi_orthogonal"
 NAME, SEMI = "resnet18_rd12_untrained", "resnet18_so12_untrained"
+ALL = "resnet18_all_channels_untrained"
+
+
+def options(root: Path, save: Path, *argv: str) -> list[str]:
+    dim = [] if "--reduction=none" in argv else ["--embedding_dim=12"]
+    return [f"--data_path={root}", f"--save_path={save}", *OPTIONS, *dim, *argv]
 
 
 def command(root: Path, save: Path, *argv: str, script: str = "main_resnet.py") -> list[str]:
-    given = [f"--data_path={root}", f"--save_path={save}", *OPTIONS, *argv]
-    return [str(ROOT / script), *given]
+    return [str(ROOT / script), *options(root, save, *argv)]
 
 
-def run_together(size: int, root: Path, save: Path, *argv: str, **options: str) -> None:
+def run_together(
+    size: int, root: Path, save: Path, *argv: str, script: str = "main_resnet.py"
+) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={size}"]
     done = subprocess.run(
-        [sys.executable, *launcher, *command(root, save, *argv, **options)],
+        [sys.executable, *launcher, *command(root, save, *argv, script=script)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -73,7 +85,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alone(root: Path, save: Path, *argv: str) -> None:
-    given = [f"--data_path={root}", f"--save_path={save}", *OPTIONS, *argv]
+    given = options(root, save, *argv)
     assert cli.main("resnet18", "a script", "random", 100, given) == 0
 
 
@@ -85,6 +97,7 @@ def alone(root: Path, save: Path, *argv: str) -> None:
         pytest.param(2, f"{SEMI}_seed1", ("--seeds", "3", "1", SEMI_OPTION), marks=LONG),
         pytest.param(3, NAME.replace("rd", "pca"), ("--reduction=pca",), marks=LONG),
         pytest.param(2, NAME.replace("rd", "pca"), ("--reduction=pca",), marks=LONG),
+        pytest.param(3, ALL, ("--reduction=none",), marks=LONG),
         pytest.param(5, NAME, (), marks=LONG),
     ],
 )
@@ -98,20 +111,35 @@ def test_results_do_not_depend_on_how_many(
     assert record["totals"]["n_train"] == 7
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(3, marks=LONG)])
+@pytest.mark.parametrize(
+    ("size", "name", "argv"),
+    [
+        (2, NAME, ()),
+        pytest.param(3, NAME, (), marks=LONG),
+        pytest.param(5, NAME, (), marks=LONG),
+        pytest.param(3, f"{SEMI}_seed1", ("--seeds", "3", "1", SEMI_OPTION), marks=LONG),
+        pytest.param(2, ALL, ("--reduction=none",), marks=LONG),
+    ],
+)
 def test_nor_on_whether_each_scores_the_positions_it_owns(
-    size: int, root: Path, tmp_path: Path
+    size: int,
+    name: str,
+    argv: tuple[str, ...],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone(root, tmp_path / "alone")
-    run_together(size, root, tmp_path / "together", script="tests/crowded.py")
-    check_same(tmp_path / "alone" / NAME, tmp_path / "together" / NAME)
+    monkeypatch.setattr(gaussian, "KEPT_BYTES", KEPT_BYTES)
+    alone(root, tmp_path / "alone", *argv)
+    run_together(size, root, tmp_path / "together", *argv, script="tests/crowded.py")
+    check_same(tmp_path / "alone" / name, tmp_path / "together" / name)
     for file in ("few", "many", "two"):
         found, expected = (
-            torch.load(tmp_path / save / NAME / f"models/{file}.pt", weights_only=True)["tensors"]
+            torch.load(tmp_path / save / name / f"models/{file}.pt", weights_only=True)["tensors"]
             for save in ("together", "alone")
         )
-        for name in ("mean", "factor"):
-            assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-4), name
+        for key in ("mean", "factor"):
+            assert torch.allclose(found[key], expected[key], rtol=1e-3, atol=1e-4), key
 
 
 def check_same(alone: Path, together: Path) -> None:
@@ -125,27 +153,51 @@ def check_same(alone: Path, together: Path) -> None:
         assert ours == pytest.approx(theirs, nan_ok=True, **tolerance), key
 
 
-def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Path) -> None:
+def fail_together(*commands: list[str]) -> list[str]:
+    """Two processes with options of their own, both of which end with bad input: what they say."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes = []
-    for rank in range(2):
+    for rank, argv in enumerate(commands):
         team = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        env = os.environ | {name: str(value) for name, value in team.items()}
-        argv = [sys.executable, *command(root, tmp_path / "out")]
-        if rank == 1:
-            argv.append("--classes=unknown")
         processes.append(
             subprocess.Popen(
-                argv, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, *argv],
+                env=os.environ | {name: str(value) for name, value in team.items()},
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         )
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [2, 2], errors
-    assert "unknown class unknown" in errors[1]
-    assert "another process of this run ended" in errors[0]
-    assert "Traceback" not in errors[0]
+    assert "Traceback" not in "".join(errors)
+    return errors
+
+
+def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Path) -> None:
+    given = command(root, tmp_path / "out")
+    first, second = fail_together(given, [*given, "--classes=unknown"])
+    assert "unknown class unknown" in second
+    assert "another process of this run ended" in first
+
+
+def test_processes_that_see_other_images_or_options_do_not_go_together(
+    root: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    for name in ("few", "many", "two"):
+        shutil.copytree(root / name, other / name)
+    first, second = fail_together(
+        command(root, tmp_path / "out"), command(other, tmp_path / "out", "--seed=7")
+    )
+    assert "process 1" in second
+    assert "has other weights or options than process 0" in second
+    assert "another process of this run ended" in first
+    (other / "many/train/good/000.png").unlink()
+    _, second = fail_together(command(root, tmp_path / "out"), command(other, tmp_path / "out"))
+    assert "finds other images of class many than process 0" in second
 
 
 @pytest.mark.parametrize(("total", "size"), [(10, 3), (2, 3), (1, 4), (9, 9), (0, 2)])
@@ -165,7 +217,7 @@ def test_what_was_learned_travels(n_images: int) -> None:
     cuts = (0, n_images // 3, n_images // 3, n_images)  # the second one sees nothing
     whole = GaussianFit(n_images, 0.01)
     for start, end in pairwise(cuts):
-        learner = GaussianFit(n_images, 0.01, n_here=end - start)
+        learner = GaussianFit(n_images, 0.01, share=slice(start, end))
         if end > start:
             learner.update(rows[start:end])
         whole.absorb(learner.learned())
@@ -177,3 +229,36 @@ def test_what_was_learned_travels(n_images: int) -> None:
         delta = x[position] - given.mean(axis=0)
         expected = np.sqrt(delta @ np.linalg.solve(covariance, delta))
         assert float(gaussian(rows[:1])[0, position]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_the_images_left_out_are_those_of_one_process(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where neither they nor the positions divide evenly among the processes."""
+    n_images, positions, dim = 23, 7, 4
+    monkeypatch.setattr(gaussian, "KEPT_BYTES", 9 * positions * dim * 8)
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(n_images, positions, dim, generator=draw, dtype=torch.float64)
+    one = GaussianFit(n_images).update(rows)
+    one.finish()
+    team = Team(0, size)
+    for block in team.shares(positions):
+        owner = GaussianFit(n_images, positions=positions)
+        for share in reversed(team.shares(n_images)):
+            learner = GaussianFit(n_images, share=share, positions=positions)
+            owner.absorb(learner.update(rows[share, block]).learned())
+        owner.finish()
+        torch.testing.assert_close(owner.left_out, one.left_out[:, block])
+
+
+def test_more_processes_than_positions_are_refused() -> None:
+    fit = TeamFit(6, 0.01, True, Team(0, 3))
+    with pytest.raises(ModelError, match="3 processes for 2 positions"):
+        fit.update(torch.zeros(2, 2, 4))
+
+
+def test_more_images_than_announced_are_refused() -> None:
+    learner = GaussianFit(9, share=slice(3, 6)).update(torch.zeros(3, 2, 4))
+    with pytest.raises(ModelError, match="more images came than the 3"):
+        learner.update(torch.zeros(1, 2, 4))

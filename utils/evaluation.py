@@ -43,15 +43,28 @@ class ClassScores:
             np.empty(0, np.float32),
         )
 
-    def joined(self, n_images: int, team: Team) -> ClassScores:
-        """Those of all processes, each of which has its share of ``n_images``."""
+    def collected(self, n_images: int, team: Team) -> ClassScores | None:
+        """Those of all processes, each of which has its share of ``n_images``.
+
+        Returns:
+            All of them, in the memory of the first process; None to the others.
+        """
         if team.size == 1:
             return self
+        found = [
+            team.collected(part, n_images)
+            for part in (
+                torch.from_numpy(self.images),
+                torch.from_numpy(self.masks.view(np.uint8)),
+                self.maps,
+                torch.from_numpy(self.scores),
+            )
+        ]
+        if not team.is_first:
+            return None
+        images, masks, maps, scores = found
         return ClassScores(
-            team.joined(torch.from_numpy(self.images), n_images).numpy(),
-            team.joined(torch.from_numpy(self.masks.view(np.uint8)), n_images).numpy().view(bool),
-            team.joined(self.maps, n_images),
-            team.joined(torch.from_numpy(self.scores), n_images).numpy(),
+            images.numpy(), masks.numpy().view(bool), maps.to(self.maps.device), scores.numpy()
         )
 
 

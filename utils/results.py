@@ -52,7 +52,7 @@ class ResultsFolder:
         self.path = save_path / name
         self.name = name
         self._run_name = run_name
-        self._settings = json.loads(json.dumps(settings))  # as they are read back
+        self.settings = json.loads(json.dumps(settings))  # as they are read back
         self._environment = environment
         self._warnings = warnings
         self._obstacle = obstacle
@@ -75,11 +75,11 @@ class ResultsFolder:
             if record["class"] not in data_classes:
                 raise self._mismatch(record["class"], "it is not in this data set")
             then = record["settings"]
-            differing = [key for key in self._settings if then.get(key) != self._settings[key]]
+            differing = [key for key in self.settings if then.get(key) != self.settings[key]]
             # A checksum differs because an option does; alone, it is all there is to say.
             named = [key for key in differing if not key.endswith("checksum")] or differing
             if differing:
-                said = (f"{key} {then.get(key)} then, {self._settings[key]} now" for key in named)
+                said = (f"{key} {then.get(key)} then, {self.settings[key]} now" for key in named)
                 raise self._mismatch(record["class"], "; ".join(said))
 
     def finished(self, name: str, digest: str) -> bool:
@@ -120,7 +120,7 @@ class ResultsFolder:
 
     def finish(self, record: Mapping) -> None:
         """Mark a class as done: its record, with the settings it was made with."""
-        whole = {**record, "version": RECORD_VERSION, "settings": self._settings}
+        whole = {**record, "version": RECORD_VERSION, "settings": self.settings}
         write_json(self._record_path(record["class"]), whole)
 
     def records(self) -> list[dict]:
@@ -128,7 +128,7 @@ class ResultsFolder:
 
         There are others only while a run with ``--overwrite`` has not come to them yet.
         """
-        return [record for record in self._all_records() if record["settings"] == self._settings]
+        return [record for record in self._all_records() if record["settings"] == self.settings]
 
     def _all_records(self) -> list[dict]:
         found = [self._read_file(path) for path in (self.path / "records").glob("*.json")]
@@ -146,7 +146,7 @@ class ResultsFolder:
         content = {
             "run": self.name,
             "warnings": list(self._warnings),
-            "settings": self._settings,
+            "settings": self.settings,
             **self._environment,
             "results": rows,
             "thresholds": {record["class"]: record["threshold"] for record in records},
@@ -166,7 +166,7 @@ class ResultsFolder:
         draw_roc_curves(records, title, self.path / "roc_curve.png")
         draw_pro_curves(records, title, self.path / "pro_curve.png")
         options = {f"--{name}": value for name, value in self._environment["options"].items()}
-        facts = {**options, **self._settings, **self._environment["versions"]}
+        facts = {**options, **self.settings, **self._environment["versions"]}
         page = render_page(
             title=f"PaDiM {self.name}",
             warnings=self._warnings,

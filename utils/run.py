@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 import time
 from argparse import Namespace
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from datasets.demo import draw_demo_set
+from datasets.errors import DataError
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.samples import AnomalyClass
 from datasets.stream import ImageStream
@@ -22,6 +24,7 @@ from padim.errors import ModelError
 from padim.model import PaDiM
 from padim.team import Team
 from utils.environment import choose_device, describe
+from utils.errors import OptionError
 from utils.evaluation import list_images, measure_class
 from utils.files import check_writable
 from utils.gallery import draw_class_figures
@@ -67,10 +70,12 @@ def run(backbone_name: str, args: Namespace) -> None:
     device = choose_device(args.device)
     team = Team.join(device)
     is_demo = args.data_path is None
+    root = args.save_path / "demo_data" if is_demo else args.data_path
     if team.is_first:
         check_writable(args.save_path)
-        root = draw_demo_set(args.save_path / "demo_data") if is_demo else args.data_path
-    root = team.told(root if team.is_first else None)
+        if is_demo:
+            draw_demo_set(root)
+    team.told("the data set is there")
     layout = LAYOUTS[args.dataset]
     names = choose_classes(layout, root, args.classes)
     classes = [layout.read_class(root, name) for name in names]
@@ -86,6 +91,7 @@ def run(backbone_name: str, args: Namespace) -> None:
             one.results.check(layout.find_classes(root), replaced)
         if team.is_first:
             warn(warnings)
+        _check_alike(classes, seed_runs, team)
         todo = _unfinished(classes, digests, seed_runs, args.overwrite, team)
         if len(todo) < len(classes):
             stream.close()
@@ -98,6 +104,30 @@ def run(backbone_name: str, args: Namespace) -> None:
                 _print_seeds(seed_runs, backbone, args, warnings)
             warn(warnings)
         team.leave()
+
+
+def _check_alike(classes: Sequence[AnomalyClass], seed_runs: Sequence[SeedRun], team: Team) -> None:
+    """Make sure that this process does what the first one does, on whatever machine.
+
+    Raises:
+        DataError, OptionError: it does not, so that they can make no numbers together.
+    """
+    if team.size == 1:
+        return
+    given = [one.results.settings for one in seed_runs]
+    files = {item.name: item.digest(with_times=False) for item in classes}
+    firsts_given, firsts_files = team.told((given, files))
+    here = f"process {team.rank} (on {platform.node()})"
+    if given != firsts_given:
+        raise OptionError(
+            f"{here} has other weights or options than process 0; give all processes the same"
+        )
+    for name in files | firsts_files:
+        if files.get(name) != firsts_files.get(name):
+            raise DataError(
+                f"{here} finds other images of class {name} than process 0; "
+                "let all processes see the same data set"
+            )
 
 
 def _unfinished(
@@ -242,9 +272,12 @@ def _do_class(
     """
     item = work.item
     model = PaDiM(backbone, one.config)
-    scored = images_seen.fit_and_score(model).joined(len(item.test), team)
+    scored = images_seen.fit_and_score(model)
+    if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
+        item.check_unchanged(work.digest)
+    scored = scored.collected(len(item.test), team)
     model.gather()
-    if not team.is_first:
+    if scored is None:
         return None
     with one.results.staged(item.name) as stage:
         is_half = args.model_precision == "float16"
@@ -256,7 +289,6 @@ def _do_class(
         draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
-        item.check_unchanged(work.digest)
     return record | {"data_digest": work.digest}
 
 

@@ -112,8 +112,10 @@ def _run_dataset(
     n_done = 0
     try:
         for item, digest, missing in todo:
-            for job, numbers in _run_class(item, missing, stream, networks, crop, args.save_path):
-                item.check_unchanged(digest)
+            done = _run_class(item, missing, stream, networks, crop, args.save_path)
+            for number, (job, numbers) in enumerate(done):
+                if number == 0:  # the images have been read now, for all jobs
+                    item.check_unchanged(digest)
                 records.finish(dataset, item.name, job, digest, numbers)
                 n_done += len(job.configurations)
             report()
