@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 from matplotlib import colormaps
 
+from utils.curves import draw_roc_curves
 from utils.figures import HEADER, PREDICTED, TRUE, FigureMaker
 
 SIDE = 200
@@ -51,3 +55,13 @@ def test_any_side_and_any_name() -> None:
         image = np.zeros((side, side, 3), np.uint8)
         figure = maker.draw("a\nb \udcff 漢字 <b>", image, blank, blank > 0)
         assert 192 * 5 < figure.width < 384 * 6
+
+
+def test_a_class_name_in_letters_no_font_has_is_no_warning(tmp_path: Path) -> None:
+    curves, metrics = {"image_roc": None, "pixel_roc": None}, {"image_auroc": 1.0}
+    curves["image_roc"] = [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        record = {"class": "猫 \U0001f980", "metrics": metrics, "curves": curves}
+        draw_roc_curves([record], "a title", tmp_path / "roc.png")
+    assert (tmp_path / "roc.png").stat().st_size > 1000

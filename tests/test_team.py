@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import LONG, draw_class
-from crowded import KEPT_BYTES
 
 from padim import gaussian
 from padim.errors import ModelError
@@ -27,6 +26,7 @@ from utils import cli
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--num_workers=0"]
+KEPT_BYTES = 16 * 4 * 14**2 * 12  # embeddings of 16 images
 SEMI_OPTION = "--reduction=semi_orthogonal"
 NAME, SEMI = "resnet18_rd12_untrained", "resnet18_so12_untrained"
 ALL = "resnet18_all_channels_untrained"
@@ -130,6 +130,7 @@ def test_nor_on_whether_each_scores_the_positions_it_owns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gaussian, "KEPT_BYTES", KEPT_BYTES)
+    monkeypatch.setenv("KEPT_BYTES", str(KEPT_BYTES))
     alone(root, tmp_path / "alone", *argv)
     run_together(size, root, tmp_path / "together", *argv, script="tests/crowded.py")
     check_same(tmp_path / "alone" / name, tmp_path / "together" / name)

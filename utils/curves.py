@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from utils.names import LONGEST, printable
 # Ten hues twice: with solid lines first and dashed ones after, twenty classes can be told apart.
 _COLOURS = colormaps["tab10"].colors
 _DASHES = ("-", "--", ":", "-.")
+
+
+def save_plot(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with written_whole(path) as partial, warnings.catch_warnings():
+        # Letters that the font does not have are drawn as boxes, of which a class name may be full.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
@@ -34,7 +43,7 @@ def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
     for axes in (left, right):
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
-    _save(figure, path)
+    save_plot(figure, path)
 
 
 def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
@@ -45,7 +54,7 @@ def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
     _draw_axes(axes, records, "pro", "pro", "Per-region overlap, mean PRO")
     axes.set(xlabel="false positive rate", ylabel="mean overlap of a defect region")
     axes.set_xlim(0, PRO_LIMIT)
-    _save(figure, path)
+    save_plot(figure, path)
 
 
 def _draw_axes(
@@ -72,8 +81,3 @@ def _draw_axes(
     axes.set_title(f"{heading} {mean:.3f}")
     columns = -(-len(drawn) // 20)  # further columns where there are more than twenty classes
     axes.legend(loc="lower right", fontsize=8 if columns == 1 else 6, ncols=columns)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with written_whole(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)

@@ -7,6 +7,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -279,13 +280,14 @@ def _do_class(
     model.gather()
     if scored is None:
         return None
-    with one.results.staged(item.name) as stage:
+    with one.results.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
         is_half = args.model_precision == "float16"
-        model.save(stage / "models" / f"{item.name}.pt", is_half)
+        saved = saver.submit(model.save, stage / "models" / f"{item.name}.pt", is_half)
         calibration, rate = model.calibration, args.false_alarm_rate
-        del model  # as large as all that measuring needs
         images = list_images(item, scored, calibration)
         record = measure_class(item, scored, images, calibration, rate)
+        saved.result()
+        del model, saved  # as large as all else
         draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")

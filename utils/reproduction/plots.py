@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.files import written_whole
+from utils.curves import save_plot
 from utils.names import LONGEST, printable
 from utils.reproduction.numbers import Number
 
@@ -50,8 +50,7 @@ def draw_plot(
             axes.legend(fontsize=7)
         else:
             axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="0.4")
-    with written_whole(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
+    save_plot(figure, path)
 
 
 def _draw_ours(axes: Axes, numbers: Sequence[Number], places: Mapping) -> None:
