@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import draw_class, draw_image
+from conftest import LONG, draw_class, draw_image
 from test_bad_input import expect_one_line, result, run
 from test_scripts import SMALL, start, tables
 from test_scripts import run as run_script
@@ -112,6 +112,7 @@ def obey_permissions() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+@LONG
 @pytest.mark.skipif(sys.platform != "linux", reason="takes a privilege from root as Linux has it")
 def test_a_folder_that_turns_read_only(tmp_path: Path) -> None:
     root, save = tmp_path / "data", tmp_path / "out"

@@ -111,7 +111,7 @@ def test_the_worst_ranked_image_is_drawn_with_its_own_mask(hard_root: Path, tmp_
 
 def test_each_curve_is_drawn_in_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures = []
-    monkeypatch.setattr(curves, "_save", lambda figure, _path: figures.append(figure))
+    monkeypatch.setattr(curves, "save_plot", lambda figure, _path: figures.append(figure))
     points = {
         name: [[0, at, 1], [0, 1, 1]] for name, at in (("image_roc", 0.1), ("pixel_roc", 0.2))
     }

@@ -122,7 +122,7 @@ def test_two_runs_give_the_same_digits(data_root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGKILL, -9, marks=LONG),
         (signal.SIGTERM, 143),
         pytest.param(signal.SIGINT, 130, marks=LONG),
     ],
