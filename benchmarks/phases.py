@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from common import draw_class, machine, markdown
+from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.cache import read_sample
 from datasets.images import Preprocessing
@@ -30,6 +31,7 @@ from utils.environment import choose_device
 from utils.evaluation import ClassScores, choose_threshold, list_images, measure_class
 from utils.gallery import draw_class_figures
 
+SQUARE = 2048  # rows and columns of the matrices multiplied
 DIMS = {"resnet18": 100, "wide_resnet50_2": 550, "efficientnet_b5": 344}
 
 
@@ -56,6 +58,10 @@ def main() -> None:
     ]
     print(f"{args.backbone}, {args.reduction}, {device}, {args.threads} threads; {machine()}\n")
     print(markdown(("phase", "images", "seconds", "ms an image"), rows))
+    network, product = rates(args.backbone, args.crop)
+    print(
+        f"\nA core: {args.backbone} {network:.0f} GFLOP/s, a matrix product {product:.0f} GFLOP/s"
+    )
 
 
 @torch.inference_mode()
@@ -125,6 +131,31 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
 
     timed("figures", n_test, draw)
     return found
+
+
+@torch.inference_mode()
+def rates(name: str, crop: int) -> tuple[float, float]:
+    """GFLOP/s of a core: of the network, and of a matrix product, which is near what there is."""
+    torch.set_num_threads(1)
+    backbone = Backbone(name, "random").to(memory_format=torch.channels_last)
+    images = torch.randn(4, 3, crop, crop).contiguous(memory_format=torch.channels_last)
+    with FlopCounterMode(display=False) as counter:
+        backbone(images)
+    square = torch.randn(SQUARE, SQUARE)
+    return (
+        counter.get_total_flops() / shortest(lambda: backbone(images)) / 1e9,
+        2 * SQUARE**3 / shortest(lambda: square @ square) / 1e9,
+    )
+
+
+def shortest(work: Callable[[], object], repeats: int = 10) -> float:
+    """Seconds of the quickest of some calls."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianFit:
