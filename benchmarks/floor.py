@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from utils.cli import leave, let_threads_sleep
+from utils.cli import importing, leave, let_threads_sleep
 
 
 def main() -> None:
@@ -20,9 +20,10 @@ def main() -> None:
     args = parser.parse_args()
     let_threads_sleep()  # as the program does, before it imports PyTorch
 
-    import torch
+    with importing():
+        import torch
 
-    import utils.run  # noqa: F401  all that the program imports
+        import utils.run  # noqa: F401  all that the program imports
     from datasets.images import Preprocessing
     from datasets.mvtec import read_class
     from datasets.stream import ImageStream

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -46,11 +48,32 @@ class BackboneSpec:
 
 def _resnet(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        from torchvision import models  # here, so that an EfficientNet run does not import it
-
-        return getattr(models, name)(weights=None)
+        return getattr(_torchvision_models(), name)(weights=None)
 
     return build
+
+
+def _torchvision_models() -> ModuleType:
+    """``torchvision.models``, imported when it is needed, and without PyTorch's compiler.
+
+    torchvision asks the compiler one question, for box operators that no network here has, and the
+    answer takes an import of more than a second and 140 MB. So a stand-in answers: no.
+    """
+    name = "torch._dynamo.utils"
+    stand_in = ModuleType(name)
+    stand_in.is_compile_supported = lambda device_type: False
+    found = sys.modules.setdefault(name, stand_in)
+    try:
+        from torchvision import models
+    except ImportError:  # a torchvision that has more to ask
+        if found is not stand_in:
+            raise
+        del sys.modules[name]
+        from torchvision import models
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+    return models
 
 
 def _resnet_stages(network: nn.Module) -> Stages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -48,3 +49,10 @@ def data_root(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     draw_class(root)
     return root
+
+
+def pytest_sessionfinish() -> None:
+    """Undo what the scripts' ``main`` does, which end their process at once; some extension modules
+    complain at the end of a process about what is frozen.
+    """
+    gc.unfreeze()

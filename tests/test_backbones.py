@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torchvision import models
 from padim.backbones import BACKBONES, Backbone, normalise
 from padim.errors import ModelError
 
+ROOT = Path(__file__).parents[1]
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.manual_seed(0))
 
 
@@ -178,3 +181,32 @@ def test_a_cached_download_is_used_and_a_damaged_one_refused(
     cached.write_bytes(b"cut short")
     with pytest.raises(ModelError, match="is damaged; delete it"):
         Backbone("resnet18")
+
+
+BUILD = """
+import sys
+from padim.backbones import BACKBONES
+
+print(BACKBONES["resnet18"].build(), "torch._dynamo" in sys.modules)
+import torch._dynamo
+
+torch._dynamo.utils.counters  # the compiler's own module, for who comes later
+"""
+
+
+def build_in_a_new_process(path: Path | str) -> str:
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(path)!r}){BUILD}"]
+    return subprocess.check_output(command, cwd=ROOT, text=True, timeout=120).splitlines()[-1]
+
+
+def test_a_resnet_is_built_without_the_compiler() -> None:
+    assert build_in_a_new_process(ROOT).split() == [")", "False"]
+
+
+def test_a_torchvision_that_needs_the_compiler_gets_it(tmp_path: Path) -> None:
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    needs = "from torch._dynamo.utils import counters, is_compile_supported"
+    (package / "__init__.py").write_text(needs)
+    (package / "models.py").write_text("def resnet18(weights): return 'ResNet'")
+    assert build_in_a_new_process(tmp_path) == "ResNet True"
