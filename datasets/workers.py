@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from types import TracebackType
 
-# What glibc keeps of freed memory; and the largest block that it takes from what it keeps, no more
-# of which older versions of it allow.
-KEPT_BYTES = 128 * 2**20
-LARGEST_BYTES = 32 * 2**20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as its malloc.h has them
+from datasets.memory import keep_memory
 
 
 def begin(worker: int) -> None:
@@ -21,21 +16,7 @@ def begin(worker: int) -> None:
     the worker's: it would print a traceback below the run's one line.
     """
     sys.excepthook = _unless_left_alone
-    _keep_memory()
-
-
-def _keep_memory() -> None:
-    """Have the memory that one image took be kept for the next one, where glibc sees to it.
-
-    By itself it gives that back after every image, and to be given it anew, page by page, takes a
-    fifth of the time of decoding.
-    """
-    if sys.platform != "linux":
-        return
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(_M_MMAP_THRESHOLD, LARGEST_BYTES)
-        set_option(_M_TRIM_THRESHOLD, KEPT_BYTES)
+    keep_memory()
 
 
 def _unless_left_alone(

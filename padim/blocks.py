@@ -11,7 +11,7 @@ from padim.threads import at_a_time, side_by_side
 
 # Enough to keep batched routines busy, little beside the Gaussians themselves; on a GPU, where a
 # small block leaves most of the device idle, an eighth of what is free, within these bounds.
-CPU_BYTES = 32 * 2**20  # of the blocks that are worked on at a time, together
+CPU_BYTES = 32 * 2**20  # of the blocks worked on at a time, together, unless one of one takes more
 LEAST_BYTES = 2**20  # less is not worth a second thread
 CUDA_BYTES = (16 * 2**20, 1024 * 2**20)
 

@@ -156,6 +156,7 @@ class GaussianFit:
         self.left_out: torch.Tensor | None = None
         self.leaves_out = leaves_out and n_images > 2
         self._images = range(n_images)[share or slice(None)]
+        self._seen = [self._images[:0]]  # images: this learner's own first, then others' shares
         self._positions = positions
         self._n_wanted = n_images  # of so many images the embeddings are to be kept
         self._parts: list[_Part] = []
@@ -166,14 +167,17 @@ class GaussianFit:
         Raises:
             ModelError: more images come than were announced.
         """
-        images = self._images[self.count : self.count + len(embeddings)]
+        n_own = len(self._seen[0])
+        images = self._images[n_own : n_own + len(embeddings)]
         if len(images) < len(embeddings):
             raise ModelError(f"more images came than the {len(self._images)} that were announced")
+        self._check_new(images, self._seen[1:])
         if not self._parts:
             self._prepare(embeddings.mean(dim=0))
         kept = [i for i, image in enumerate(images) if self._row(image) < self._row(image + 1)]
         for part in self._parts:
             part.update(embeddings[:, part.block], kept, self._row(images.start))
+        self._seen[0] = self._images[: n_own + len(embeddings)]
         self.count += len(embeddings)
         return self
 
@@ -182,6 +186,9 @@ class GaussianFit:
 
         The pairwise update of Chan et al., between sums about two points instead of two means: what
         is multiplied is the difference of the points, which is small, so no digits are lost.
+
+        Raises:
+            ModelError: some of these images have been seen.
         """
         return self.absorb(other.learned())
 
@@ -193,12 +200,17 @@ class GaussianFit:
             embeddings, (P, d); the shifted embeddings kept, (P, n, d); and the sums of their
             products, (P, d, d), where not all are kept. All but the first are empty where nothing
             has been seen.
+
+        Raises:
+            ModelError: there are images missing between those that have been seen.
         """
-        start = self._images.start
+        start, stop = self._images.start, max(images.stop for images in self._seen)
+        if stop - start != self.count:
+            raise ModelError(f"{self.count} training images came, not all from {start} to {stop}")
         seen = torch.tensor([start, self.count])
         if not self._parts:
             return [seen, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]
-        n_kept = self._row(start + self.count)
+        n_kept = self._row(stop)
         rows = [part.rows[:, :n_kept] for part in self._parts]
         scatter = [part.scatter for part in self._parts if part.scatter is not None]
         return [
@@ -215,12 +227,15 @@ class GaussianFit:
         start, count = seen.tolist()
         if not count:
             return self
+        images = range(start, start + count)
+        self._check_new(images, self._seen)
         if not self._parts:
             self._prepare(shift)
         at = self._row(start)
         for part in self._parts:
             block = part.block
             part.merge(shift[block], total[block], rows[block], scatter[block], count, at)
+        self._seen.append(images)
         self.count += count
         return self
 
@@ -258,6 +273,15 @@ class GaussianFit:
             -(-i * self._n_wanted // self.n_images) for i in (image, self._images.start)
         )
         return before - first
+
+    @staticmethod
+    def _check_new(images: range, seen: Sequence[range]) -> None:
+        for others in seen:
+            if max(images.start, others.start) < min(images.stop, others.stop):
+                raise ModelError(
+                    f"training images {images.start} to {images.stop - 1} came twice: give each "
+                    "learner that is merged a share of its own"
+                )
 
     def _is_low_rank(self, dim: int) -> bool:
         return self.n_images <= dim
@@ -311,10 +335,11 @@ class _Part:
 
         def add(block: slice) -> None:
             shifted = (given[:, block] - self.shift[block]).transpose(0, 1)
-            total = shifted.sum(dim=1)
+            total, rows = shifted.sum(dim=1), shifted[:, chosen]
+            # From here on no memory is asked for: the block may be done again where there is none.
             if self.scatter is not None:
                 self.scatter[block].baddbmm_(shifted.transpose(1, 2), shifted)
-            self.rows[block, at : at + len(kept)] = shifted[:, chosen]
+            self.rows[block, at : at + len(kept)] = rows
             self.sum[block] += total
 
         in_blocks(add, given.shape[1], 2 * given[:, 0].nbytes, given.device)

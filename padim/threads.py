@@ -7,6 +7,7 @@ eighth of the time of a ResNet-18, half of that of an EfficientNet-B5, whose ope
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-MOST = 4  # parts at a time; with more cores than that each part has several
+MOST = 4  # parts at a time; with more cores than that some or all have several
 
 Item = TypeVar("Item")
 
@@ -46,15 +47,25 @@ def side_by_side(work: Callable[[Item], None], items: Sequence[Item]) -> None:
         with torch.inference_mode(is_inference), torch.set_grad_enabled(has_gradients):
             work(item)
 
-    list(_pool(at_a_time(), torch.get_num_threads() // at_a_time()).map(in_the_same_mode, items))
+    list(_pool(at_a_time(), torch.get_num_threads()).map(in_the_same_mode, items))
 
 
 @cache
-def _pool(count: int, cores_each: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "side by side", _begin, (cores_each,))
+def _pool(count: int, n_cores: int) -> ThreadPoolExecutor:
+    """``count`` threads with a number of cores each, ``n_cores`` together."""
+    shares = iter([n_cores // count + (i < n_cores % count) for i in range(count)])
+    pool = ThreadPoolExecutor(count, "side by side", lambda: _begin(next(shares)))
+    all_there = threading.Barrier(count)
+    list(pool.map(lambda _: all_there.wait(), range(count)))
+    torch.set_num_threads(n_cores)  # for threads yet to come, which take over what was set last
+    return pool
 
 
 def _begin(n_cores: int) -> None:
     _of_this_thread.is_part = True
     torch.get_num_threads()  # on a thread's first call this takes over what another thread has set
     torch.set_num_threads(n_cores)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads stay with the parent

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from padim import blocks, threads
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
 
@@ -71,3 +76,51 @@ def test_the_mode_is_the_callers(n_threads: int, mode: type) -> None:
         threads.side_by_side(work, range(4))
         expected = (torch.is_inference_mode_enabled(), torch.is_grad_enabled())
     assert modes == [expected] * 4
+
+
+@pytest.mark.parametrize(("n_cores", "expected"), [(2, [1, 1]), (7, [1, 2, 2, 2]), (8, [2] * 4)])
+def test_all_cores_are_shared_out_and_later_threads_have_them_all(
+    n_cores: int, expected: list[int]
+) -> None:
+    before = torch.get_num_threads()
+    found, later = [], []
+    try:
+        torch.set_num_threads(n_cores)
+        threads._pool.cache_clear()
+        all_there = threading.Barrier(len(expected), timeout=20)
+
+        def work(_item: int) -> None:
+            all_there.wait()
+            found.append(torch.get_num_threads())
+
+        threads.side_by_side(work, range(len(expected)))
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (sorted(found), later) == (expected, [n_cores])
+        assert torch.get_num_threads() == n_cores
+    finally:
+        torch.set_num_threads(before)
+
+
+FORKED = """
+import os, signal
+import torch
+from padim.threads import side_by_side
+
+torch.set_num_threads(2)
+seen = []
+side_by_side(seen.append, range(4))
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    seen.clear()
+    side_by_side(seen.append, range(4))
+    os._exit(0 if sorted(seen) == [0, 1, 2, 3] else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, check=True, timeout=60)

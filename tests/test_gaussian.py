@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from padim import blocks, gaussian
 from padim.errors import ModelError
@@ -161,6 +163,67 @@ def test_merged_learners_are_one(n_images: int, dim: int, shares: tuple[int, ...
     test = draw(5, 6, dim, seed=1) + 1000
     torch.testing.assert_close(merged.finish()(test), whole.finish()(test), rtol=1e-9, atol=0)
     torch.testing.assert_close(merged.left_out, whole.left_out, rtol=1e-9, atol=0)
+
+
+def test_merged_learners_need_shares_of_their_own() -> None:
+    train = draw(40, 3, 6)
+    first, again = (GaussianFit(40, EPSILON).update(train[:20]) for _ in range(2))
+    with pytest.raises(ModelError, match="images 0 to 19 came twice"):
+        first.merge(again)
+    other = GaussianFit(40, EPSILON, share=slice(20, 40)).update(train[20:])
+    whole = GaussianFit(40, EPSILON).merge(other)  # before its own images come
+    with pytest.raises(ModelError, match="not all from 0 to 40"):
+        whole.learned()
+    expected = GaussianFit(40, EPSILON).update(train).finish()
+    found = whole.update(train[:20])
+    with pytest.raises(ModelError, match="images 20 to 20 came twice"):
+        found.update(train[20:21])
+    torch.testing.assert_close(found.finish()(train), expected(train), rtol=1e-9, atol=0)
+
+
+class ShortOfMemory(TorchDispatchMode):
+    """Refuses, once, one of the operations that ask for memory: the one of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left, self.refused = number, None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        aliases = [value.alias_info for value in func._schema.returns]
+        name = str(func.overloadpacket)
+        if self.left >= 0 and (aliases == [None] or name == "aten.baddbmm_"):  # for its workspace
+            self.left -= 1
+            if self.left < 0:
+                self.refused = name
+                raise torch.OutOfMemoryError("drawn for this test")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("n_kept", [10, 6, 2])
+def test_memory_that_runs_out_amid_a_block_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, n_kept: int
+) -> None:
+    """Wherever it runs out: each operation in turn is refused once in large blocks."""
+    train, test = draw(10, 23, 4), draw(4, 23, 4, seed=1).float()
+    monkeypatch.setattr(gaussian, "KEPT_BYTES", n_kept * 23 * 4 * 4)
+    expected = fit(train, batch_size=5)(test)
+    refused = set()
+
+    def in_blocks(work, *how) -> None:
+        def watched(block: slice) -> None:
+            with short if block.stop - block.start > 1 else nullcontext():
+                work(block)
+
+        blocks.in_blocks(watched, *how)
+
+    monkeypatch.setattr(gaussian, "in_blocks", in_blocks)
+    while None not in refused:
+        short = ShortOfMemory(len(refused))
+        torch.testing.assert_close(fit(train, batch_size=5)(test), expected)
+        refused.add(short.refused and f"{len(refused)} {short.refused}")
+    names = {name.split()[1] for name in refused - {None}}
+    assert {"aten.sub", "aten.sum", "aten.bmm"} <= names
+    assert ("aten.baddbmm_" in names) == (n_kept < 10)
 
 
 @pytest.mark.parametrize("dim", [6, 30])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,8 +10,6 @@ import torch
 
 from utils.errors import OptionError
 
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-MMAP_BYTES = 4 * 2**20
 PACKAGES = ("torch", "torchvision", "efficientnet_pytorch", "numpy", "scikit-image", "Pillow")
 
 
@@ -38,18 +35,6 @@ def choose_device(wanted: str) -> torch.device:
     if device.type == "mps" and not has_mps:
         raise OptionError(f"--device {wanted}: no MPS device here; give cpu, or leave it out")
     return device
-
-
-def hold_memory_flat() -> None:
-    """Have large blocks given back to the system as they are freed, where malloc is glibc's.
-
-    Left alone it raises that limit to the size of a feature map, and feature maps of thousands of
-    batches, between them small blocks that stay, then leave a heap full of holes.
-    """
-    try:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
-    except (OSError, AttributeError, TypeError):  # another C library
-        return
 
 
 def describe(device: torch.device) -> dict[str, str]:

@@ -27,9 +27,10 @@ from PIL import Image
 from datasets.errors import DataError
 from datasets.folder import FolderBatch, FoundImage, find_images, read_batches
 from datasets.images import Preprocessing, read_image
+from datasets.memory import hold_memory_flat
 from padim.calibration import Calibration
 from padim.model import PaDiM
-from utils.environment import choose_device, describe, hold_memory_flat
+from utils.environment import choose_device, describe
 from utils.errors import OptionError
 from utils.files import check_writable, write_json, write_text, written_whole
 from utils.fitted import load_fitted
