@@ -102,10 +102,19 @@ class PatchGaussian(nn.Module):
             return self.cpu()
 
 
-def pack_triangles(factor: torch.Tensor) -> torch.Tensor:
-    """The lower triangles of dense factors (P, d, d), without the zeros: (P, d (d+1) / 2)."""
+def pack_triangles(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The lower triangles of dense factors (P, d, d), without the zeros: (P, d (d+1) / 2).
+
+    They come in the machine's memory, wherever the factors are, for a GPU may lack the room.
+    """
     rows, columns = torch.tril_indices(factor.shape[1], factor.shape[1], device=factor.device)
-    return factor[:, rows, columns]
+    packed = torch.empty(len(factor), len(rows), dtype=dtype)
+
+    def pack(block: slice) -> None:
+        packed[block] = factor[block, rows, columns]
+
+    in_blocks(pack, len(factor), 4 * len(rows), factor.device)
+    return packed
 
 
 def unpack_triangles(packed: torch.Tensor, dim: int) -> torch.Tensor:

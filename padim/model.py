@@ -166,15 +166,23 @@ class PaDiM:
         Args:
             path: the file; it is written beside it first, then put in its place.
             is_half: whether the factors are stored as float16, in half the space.
+
+        Raises:
+            ModelError: float16 cannot hold the factors.
         """
-        factor = self.gaussian.factor
-        if not self.gaussian.is_low_rank:
-            factor = pack_triangles(factor)
+        factor, dtype = self.gaussian.factor, torch.float16 if is_half else torch.float32
+        is_low_rank = self.gaussian.is_low_rank
+        factor = factor.cpu().to(dtype) if is_low_rank else pack_triangles(factor, dtype)
+        if is_half and not factor.isfinite().all():
+            raise ModelError(
+                f"with epsilon {self.config.epsilon:g} factors are larger than float16 can hold: "
+                "give --model_precision float32"
+            )
         tensors = {
             "ids": self.reduction.ids,
             "projection": self.reduction.projection,
             "mean": self.gaussian.mean,
-            "factor": factor.half() if is_half else factor,
+            "factor": factor,
             "image_scores": self.calibration and self.calibration.image_scores,
             "pixel_levels": self.calibration and self.calibration.pixel_levels,
         }
@@ -186,7 +194,7 @@ class PaDiM:
             weights_checksum=self.backbone.checksum(),
             config=asdict(self.config),
             grid=list(self.grid),
-            is_low_rank=self.gaussian.is_low_rank,
+            is_low_rank=is_low_rank,
         )
         write_model_file(path, header, tensors)
 

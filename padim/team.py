@@ -21,8 +21,11 @@ from typing import Any
 import torch
 from torch import distributed
 
-# For the slowest process, and for the first one to measure and draw a class, before a run is given
-# up. A process that ends is noticed at once.
+from padim.errors import ModelError
+
+JOIN = timedelta(minutes=10)  # for all processes to start, before a run is given up
+# For the slowest process, and for the first one to measure and draw a class. One that ends is
+# noticed at once.
 WAIT = timedelta(hours=6)
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 PIECE_BYTES = 64 * 2**20  # of a tensor that is sent to a device which has no room for all of it
@@ -44,18 +47,31 @@ class Team:
 
     @classmethod
     def join(cls, device: torch.device) -> Team:
-        """The team that the environment describes, of one process where it describes none."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """The team that the environment describes, of one process where it describes none.
+
+        Raises:
+            ModelError: the others do not come, or the environment does not say how to find them.
+        """
+        if os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
+        from torch.distributed.rendezvous import rendezvous  # not there in every PyTorch
+
+        try:
+            store, rank, size = next(rendezvous("env://", timeout=JOIN))
+        except (ValueError, distributed.DistError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"the other processes of this run cannot be found ({reason}): start it with "
+                "torchrun, or unset WORLD_SIZE for one process"
+            ) from error
+        _call_roll(store, rank, size, device.type)
         is_cuda = device.type == "cuda"
         if is_cuda:
             torch.cuda.set_device(device)  # or NCCL would guess which one is meant
-        distributed.init_process_group("nccl" if is_cuda else "gloo", timeout=WAIT)
-        return cls(
-            distributed.get_rank(),
-            distributed.get_world_size(),
-            device if is_cuda else "cpu",
+        distributed.init_process_group(
+            "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=WAIT
         )
+        return cls(rank, size, device if is_cuda else "cpu")
 
     @property
     def is_first(self) -> bool:
@@ -182,6 +198,30 @@ class Team:
         if self.size > 1:
             distributed.barrier()
             distributed.destroy_process_group()
+
+
+def _call_roll(store: distributed.Store, rank: int, size: int, kind: str) -> None:
+    """Wait until all processes have come, and make sure that they can go together.
+
+    Raises:
+        ModelError: some have not come, or with another kind of device.
+    """
+    names = [f"process {other}" for other in range(size)]
+    store.set(names[rank], kind)
+    try:
+        store.wait(names, JOIN)
+    except distributed.DistStoreError as error:
+        missing = ", ".join(name for name in names if not store.check([name]))
+        minutes = JOIN.total_seconds() / 60
+        raise ModelError(
+            f"{missing} of {size} did not come within {minutes:g} minutes; see what they have said"
+        ) from error
+    kinds = [store.get(name).decode() for name in names]
+    for name, other in zip(names, kinds, strict=True):
+        if other != kinds[0]:
+            raise ModelError(
+                f"{name} runs on {other}, process 0 on {kinds[0]}: give all the same --device"
+            )
 
 
 def _pieces(part: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -48,6 +48,16 @@ def test_calibration_and_half_precision(backbone: Backbone, n_images: int, tmp_p
     assert sizes[0] < 1.05 * (4 * 16 * 16 * (values + 20)) + 20_000
 
 
+def test_what_float16_cannot_hold_is_refused(backbone: Backbone, tmp_path: Path) -> None:
+    """Of a channel that is the same in all images, with an epsilon of 1e-12, F is 1e6."""
+    black = torch.zeros(30, 3, 64, 64, dtype=torch.uint8)
+    model = PaDiM(backbone, config(epsilon=1e-12)).fit(black.split(8), 30)
+    with pytest.raises(ModelError, match="epsilon 1e-12 .* --model_precision float32"):
+        model.save(tmp_path / "model.pt", is_half=True)
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model.pt")
+
+
 def test_a_changed_byte_is_found(model: PaDiM, backbone: Backbone, tmp_path: Path) -> None:
     """Cuts and flips anywhere: refused with one line, or, in bytes that mean nothing, the same."""
     whole, path = tmp_path / "whole.pt", tmp_path / "changed.pt"

@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,13 +18,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import LONG, draw_class
+from torch import distributed
 
-from padim import gaussian
+from padim import gaussian, team
 from padim.errors import ModelError
 from padim.gaussian import GaussianFit
 from padim.team import Team
 from padim.together import TeamFit
 from utils import cli
+from utils.environment import choose_device
+from utils.errors import OptionError
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--num_workers=0"]
@@ -154,8 +159,8 @@ def check_same(alone: Path, together: Path) -> None:
         assert ours == pytest.approx(theirs, nan_ok=True, **tolerance), key
 
 
-def fail_together(*commands: list[str]) -> list[str]:
-    """Two processes with options of their own, both of which end with bad input: what they say."""
+def start_together(*commands: list[str]) -> list[subprocess.Popen]:
+    """The first processes of two, with options of their own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -171,10 +176,20 @@ def fail_together(*commands: list[str]) -> list[str]:
                 text=True,
             )
         )
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [2, 2], errors
-    assert "Traceback" not in "".join(errors)
-    return errors
+    return processes
+
+
+def ended_badly(process: subprocess.Popen) -> str:
+    """What a process said that has ended with bad input."""
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    return said
+
+
+def fail_together(*commands: list[str]) -> list[str]:
+    """Two processes, both of which end with bad input: what they say."""
+    return [ended_badly(process) for process in start_together(*commands)]
 
 
 def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Path) -> None:
@@ -182,6 +197,71 @@ def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Pa
     first, second = fail_together(given, [*given, "--classes=unknown"])
     assert "unknown class unknown" in second
     assert "another process of this run ended" in first
+
+
+def test_only_the_first_makes_folders(root: Path, tmp_path: Path) -> None:
+    """On a machine of its own the other one has nothing to write to ``save_path``."""
+    saves = [tmp_path / "out", tmp_path / "elsewhere"]
+    for process in start_together(*(command(root, save, "--classes=two") for save in saves)):
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 0, said
+    assert (tmp_path / "out" / NAME / "index.html").is_file()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_one_that_is_killed_is_not_waited_for(root: Path, tmp_path: Path) -> None:
+    given = command(root, tmp_path / "out")
+    first, second = start_together(given, given)
+    for _ in range(1200):  # until it has images to decode, two minutes at most
+        if (tmp_path / "out" / NAME).is_dir():
+            break
+        time.sleep(0.1)
+    second.kill()
+    second.communicate()
+    assert "another process of this run ended" in ended_badly(first)
+
+
+def test_one_that_does_not_come_is_not_waited_for_long(root: Path, tmp_path: Path) -> None:
+    (first,) = start_together(command(root, tmp_path / "out", script="tests/impatient.py"))
+    said = ended_badly(first)
+    assert "other processes of this run cannot be found" in said
+    assert "1/2 clients joined" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_found_the_others_but_does_not_come_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(team, "JOIN", timedelta(seconds=0.6))
+    with pytest.raises(ModelError, match="process 0, process 2 of 3 did not come within 0.01 min"):
+        team._call_roll(distributed.HashStore(), 1, 3, "cpu")
+
+
+def test_an_environment_without_a_rank_is_none_of_torchruns(root: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, *command(root, tmp_path / "out")],
+        env=os.environ | {"WORLD_SIZE": "4"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "RANK expected" in done.stderr
+    assert "unset WORLD_SIZE" in done.stderr
+
+
+def test_processes_on_other_kinds_of_devices_do_not_go_together() -> None:
+    store = distributed.HashStore()
+    store.set("process 0", "cuda")
+    with pytest.raises(ModelError, match="process 1 runs on cpu, process 0 on cuda: give all"):
+        team._call_roll(store, 1, 2, "cpu")
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match="cuda:0 is one GPU for 2 processes"):
+        choose_device("cuda:0")
 
 
 def test_processes_that_see_other_images_or_options_do_not_go_together(
@@ -199,6 +279,20 @@ def test_processes_that_see_other_images_or_options_do_not_go_together(
     (other / "many/train/good/000.png").unlink()
     _, second = fail_together(command(root, tmp_path / "out"), command(other, tmp_path / "out"))
     assert "finds other images of class many than process 0" in second
+
+
+def test_the_room_of_a_process_is_half_its_share_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("800000\n")
+    monkeypatch.setattr(team, "MEMORY_LIMIT", limit)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of 8, on four machines
+    assert Team(0, 8).room() == 200000
+    limit.write_text("max\n")
+    assert Team(0, 8).room() > 2**20
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert Team(0, 8).room() * 4 == pytest.approx(team._memory() / 4, rel=1e-6)
 
 
 @pytest.mark.parametrize(("total", "size"), [(10, 3), (2, 3), (1, 4), (9, 9), (0, 2)])

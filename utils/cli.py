@@ -188,8 +188,11 @@ def _for_want_of_others(error: Exception) -> str | None:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return None
     text = " ".join(str(error).split())
-    signs = ("closed by peer", "reset by peer", "refused", "timed out", "Broken pipe", "NCCL")
-    if any(sign.lower() in text.lower() for sign in signs):
+    if "Duplicate GPU" in text or "ncclInvalidUsage" in text:
+        return "NCCL wants a GPU for each process: start as many as there are GPUs"
+    signs = ("closed by peer", "reset by peer", "refused", "timed out", "broken pipe")  # gloo's
+    is_of_others = any(sign in text.lower() for sign in signs)
+    if is_of_others or type(error).__name__.startswith("Dist"):  # DistNetworkError and the like
         return "another process of this run ended, or cannot be reached; its own message says why"
     return None
 

@@ -23,7 +23,12 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         # Neither is faster than exact: TensorFloat-32 would be, on CUDA, but moves the scores.
         wanted = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # of torchrun: a GPU for each process
+    n_here = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun's, as LOCAL_RANK is
+    if wanted.startswith("cuda:") and n_here != "1":
+        raise OptionError(
+            f"--device {wanted} is one GPU for {n_here} processes: give cuda, or leave it out"
+        )
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # a GPU for each process
         wanted = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(wanted)
     if device.type == "cuda":

@@ -131,6 +131,7 @@ def _room_for(batch: list[torch.Tensor], n_images: int, folder: Path) -> list[to
 
 def _nameless(size: int, folder: Path) -> torch.Tensor:
     """float32 (size,) in a file of ``folder`` that goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)  # in a team the first process alone has made it
     descriptor, name = tempfile.mkstemp(prefix=".taps-", dir=folder)
     try:
         if hasattr(os, "posix_fallocate"):  # a full disk is met here, not as a fault in the middle

@@ -34,9 +34,6 @@ class ResultsFolder:
         environment: what else is worth knowing of the run: options, versions, device.
         warnings: to be read before any number.
         obstacle: why the numbers may not be set beside published ones; None where they may.
-
-    Raises:
-        OptionError: the folder cannot be written to.
     """
 
     def __init__(
@@ -56,6 +53,13 @@ class ResultsFolder:
         self._environment = environment
         self._warnings = warnings
         self._obstacle = obstacle
+
+    def make(self) -> None:
+        """Make the folder, and those inside that a class's files go to.
+
+        Raises:
+            OSError: it cannot be written to.
+        """
         for folder in ("records", "figures", "models", "scores"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
 

@@ -88,6 +88,7 @@ def run(backbone_name: str, args: Namespace) -> None:
     replaced = names if args.overwrite else ()
     with ExitStack() as stack:
         for one in seed_runs if team.is_first else ():
+            one.results.make()
             stack.enter_context(locked(one.results.path))
             one.results.check(layout.find_classes(root), replaced)
         if team.is_first:
