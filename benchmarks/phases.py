@@ -19,9 +19,9 @@ import torch
 from common import draw_class, machine, markdown
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.cache import read_sample
 from datasets.images import Preprocessing
 from datasets.mvtec import read_class
+from datasets.stream import Batch, ImageStream
 from padim.anomaly_map import image_scores
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
@@ -69,7 +69,6 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
     """(phase, images, seconds) of each."""
     item = read_class(data, "bottle")
     preprocessing = Preprocessing(args.resize, args.crop)
-    samples = item.train + item.test
     n_train, n_test = len(item.train), len(item.test)
     found = []
 
@@ -84,14 +83,13 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
         found.append((name, n, statistics.median(seconds)))
         return result
 
-    crops = timed(
-        "decode, one process",
-        n_train + n_test,
-        lambda: [read_sample(s, preprocessing) for s in samples],
-        1,
-    )
-    images = torch.stack([image for image, _ in crops])
-    masks = torch.stack([mask for _, mask in crops[n_train:]])
+    def decode() -> list[Batch]:
+        stream = ImageStream([item], preprocessing, args.batch_size, num_workers=1)
+        return [batch for n in (n_train, n_test) for batch in stream.take(n)]
+
+    batches = timed("decode, one worker", n_train + n_test, decode, 1)
+    images = torch.cat([batch.images for batch in batches])
+    masks = torch.cat([batch.masks for batch in batches])[n_train:]
     backbone = Backbone(args.backbone, args.weights).to(device)
     config = PaDiMConfig(args.reduction, DIMS[args.backbone], resize=args.resize, crop=args.crop)
     model = PaDiM(backbone, config)

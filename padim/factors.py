@@ -14,11 +14,14 @@ to the rows having been centred.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 from padim.errors import ModelError
 
 LEAF = 16  # a triangle of so many rows is inverted in one step
+STRIPS = 4  # that a triangle is multiplied in; what is left out is 3/8 of the square
 
 
 def covariances(
@@ -45,20 +48,33 @@ def dense_left_out(
     return _left_out(leverage, (n_images - 1) / n_images - leverage, n_images)
 
 
+def products(rows: torch.Tensor) -> torch.Tensor:
+    """Of rows y (p, N, d) the lower triangles of Y Y' (p, N, N); not all above is filled in."""
+    found = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
+    for strip in _strips(rows.shape[1]):
+        part = found[:, strip, : strip.stop]
+        part.baddbmm_(rows[:, strip], rows[:, : strip.stop].transpose(1, 2), beta=0)
+    return found
+
+
 def low_rank_factors(rows: torch.Tensor, gram: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Factors (p, N, d) of rows y (p, N, d) whose products are ``gram`` (p, N, N)."""
+    """Factors (p, N, d) of rows y (p, N, d) whose ``products`` are ``gram``."""
     whitening = _inverse(_cholesky(_raised(gram, epsilon)))
-    return torch.bmm(whitening, rows.to(whitening))
+    rows = rows.to(whitening)
+    factor = torch.empty_like(rows)
+    for strip in _strips(rows.shape[1]):
+        factor[:, strip] = torch.bmm(whitening[:, strip, : strip.stop], rows[:, : strip.stop])
+    return factor
 
 
 def low_rank_left_out(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
-    """Leave-one-out distances (p, N) of rows whose products are ``gram`` (p, N, N)."""
+    """Leave-one-out distances (p, N) of rows whose ``products`` are ``gram``."""
     remainder = _remainder(gram, n_images, epsilon)
     return _left_out((n_images - 1) / n_images - remainder, remainder, n_images)
 
 
 def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
-    """r_i of every row, (p, N), from their products Y Y' (p, N, N).
+    """r_i of every row, (p, N), from their ``products`` (p, N, N).
 
     Centred rows add up to nothing, so Y Y' has an eigenvalue 0 whose share in the diagonal of the
     inverse is the 1/N to be taken off. Raised to the size of the others, it has next to none.
@@ -75,6 +91,12 @@ def _left_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> torch.
     """m_i from h_i and r_i."""
     ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
     return (n * (n - 2) / (n - 1) * ratio).sqrt_()
+
+
+def _strips(n: int) -> list[slice]:
+    """Of the rows of a triangle; those of a strip are nowhere longer than its end."""
+    ends = [n * i // STRIPS for i in range(STRIPS + 1)]
+    return [slice(start, end) for start, end in pairwise(ends) if end > start]
 
 
 def _raised(matrices: torch.Tensor, epsilon: float) -> torch.Tensor:

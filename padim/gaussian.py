@@ -37,11 +37,13 @@ from padim.factors import (
     dense_left_out,
     low_rank_factors,
     low_rank_left_out,
+    products,
 )
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
 # of as many images, evenly spread over all.
 KEPT_BYTES = 512 * 2**20
+GROUP_BYTES = 64 * 2**20  # of embeddings that are measured together on a CPU
 
 
 class PatchGaussian(nn.Module):
@@ -87,8 +89,15 @@ class PatchGaussian(nn.Module):
         return squared.clamp_(min=0).sqrt_().T.to(embeddings.device)
 
     def each(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The distances of one batch of embeddings after the other."""
-        return map(self, batches)
+        """The distances of one batch of embeddings after the other.
+
+        On a CPU small ones are measured together, for to read the factors takes most of the time.
+        """
+        if self.factor.device.type != "cpu":
+            yield from map(self, batches)
+            return
+        for group in _groups(batches, GROUP_BYTES):
+            yield from self(torch.cat(group)).split([len(batch) for batch in group])
 
     def whole(self) -> PatchGaussian:
         """This, which holds all positions; see ``OwnedGaussian`` for what does not."""
@@ -100,6 +109,18 @@ class PatchGaussian(nn.Module):
             return self.to(device)
         except torch.OutOfMemoryError:
             return self.cpu()
+
+
+def _groups(batches: Iterable[torch.Tensor], least_bytes: int) -> Iterator[list[torch.Tensor]]:
+    """Batches that follow one another, so many bytes of them; of the last ones fewer."""
+    group: list[torch.Tensor] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(batch.nbytes for batch in group) >= least_bytes:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def pack_triangles(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -387,7 +408,7 @@ class _Part:
         def factorise(block: slice) -> None:
             rows = (self.rows[block] - shifted_mean[block, None]).div_(math.sqrt(n_images - 1))
             if is_low_rank:
-                gram = torch.bmm(rows, rows.transpose(1, 2))
+                gram = products(rows)
                 factor[block] = low_rank_factors(rows, gram, epsilon)
                 if left_out is not None:
                     left_out[block] = low_rank_left_out(gram, n_images, epsilon)

@@ -17,6 +17,7 @@ import torch
 from datasets.demo import draw_demo_set
 from datasets.errors import DataError
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
+from datasets.memory import keep_memory
 from datasets.samples import AnomalyClass
 from datasets.stream import ImageStream
 from padim.backbones import Backbone
@@ -68,6 +69,7 @@ def run(backbone_name: str, args: Namespace) -> None:
     Raises:
         DataError, ModelError, OptionError: something given cannot be used.
     """
+    keep_memory()
     device = choose_device(args.device)
     team = Team.join(device)
     is_demo = args.data_path is None
@@ -287,11 +289,10 @@ def _do_class(
         calibration, rate = model.calibration, args.false_alarm_rate
         images = list_images(item, scored, calibration)
         record = measure_class(item, scored, images, calibration, rate)
-        saved.result()
-        del model, saved  # as large as all else
         draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
+        saved.result()
     return record | {"data_digest": work.digest}
 
 

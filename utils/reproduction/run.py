@@ -11,6 +11,7 @@ import torch
 
 from datasets.catalogue import CATALOGUE
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
+from datasets.memory import keep_memory
 from datasets.samples import AnomalyClass
 from datasets.stream import Batch, ImageStream
 from utils.environment import choose_device, describe
@@ -33,6 +34,7 @@ def reproduce(args: Namespace) -> None:
     Raises:
         DataError, ModelError, OptionError: something given cannot be used.
     """
+    keep_memory()
     device = choose_device(args.device)
     check_writable(args.save_path)
     jobs = plan.jobs(args.tables, args.backbones, args.draws)
