@@ -156,6 +156,11 @@ class PaDiM:
             maps = self.anomaly_map(distances.unflatten(1, self.grid))
             yield maps, image_scores(maps)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether this process holds the Gaussians of all positions."""
+        return isinstance(self.gaussian, PatchGaussian)
+
     def gather(self) -> None:
         """Let the first process of a team hold all Gaussians, so that it can ``save`` them."""
         self.gaussian = self.gaussian.whole()

@@ -98,15 +98,17 @@ class OnePass:
             self._taps.append(TapStore(scored, counts[1], folder))
             self._every = range(len(backbone.layers))
 
-    def fit_and_score(self, model: PaDiM) -> ClassScores:
-        """Fit a model to the class, and score its test images."""
-        if not self._taps:
-            images = (batch.images for batch in self._train)
-            model.fit(images, self._n_train, self._team)
-            return score_class(model, self._test)
-        fitted_on, scored = (store.of(self._every) for store in self._taps)
-        model.fit_taps(fitted_on, self._n_train, team=self._team)
-        return score_class(model, self._test, scored)
+    def fit(self, model: PaDiM) -> None:
+        """Fit a model to the class; without a ``folder`` to the first one only."""
+        if self._taps:
+            model.fit_taps(self._taps[0].of(self._every), self._n_train, team=self._team)
+        else:
+            model.fit((batch.images for batch in self._train), self._n_train, self._team)
+
+    def score(self, model: PaDiM) -> ClassScores:
+        """Score the test images of the class with the model that was fitted last."""
+        taps = self._taps[1].of(self._every) if self._taps else None
+        return score_class(model, self._test, taps)
 
 
 class _Selection:

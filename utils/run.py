@@ -27,7 +27,7 @@ from padim.model import PaDiM
 from padim.team import Team
 from utils.environment import choose_device, describe
 from utils.errors import OptionError
-from utils.evaluation import list_images, measure_class
+from utils.evaluation import ClassScores, list_images, measure_class
 from utils.files import check_writable
 from utils.gallery import draw_class_figures
 from utils.identity import folder_name, obstacle, printable_options, run_name, settings
@@ -276,16 +276,26 @@ def _do_class(
     """
     item = work.item
     model = PaDiM(backbone, one.config)
-    scored = images_seen.fit_and_score(model)
-    if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
-        item.check_unchanged(work.digest)
-    scored = scored.collected(len(item.test), team)
-    model.gather()
-    if scored is None:
+    images_seen.fit(model)
+
+    def score() -> ClassScores | None:
+        scored = images_seen.score(model)
+        if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
+            item.check_unchanged(work.digest)
+        return scored.collected(len(item.test), team)
+
+    if not team.is_first:
+        score()
+        model.gather()
         return None
     with one.results.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
-        is_half = args.model_precision == "float16"
-        saved = saver.submit(model.save, stage / "models" / f"{item.name}.pt", is_half)
+        path, is_half = stage / "models" / f"{item.name}.pt", args.model_precision == "float16"
+        # The file takes its time, so it is written beside all that follows, where that can be.
+        saved = saver.submit(model.save, path, is_half) if model.is_whole else None
+        scored = score()
+        if saved is None:
+            model.gather()
+            saved = saver.submit(model.save, path, is_half)
         calibration, rate = model.calibration, args.false_alarm_rate
         images = list_images(item, scored, calibration)
         record = measure_class(item, scored, images, calibration, rate)
