@@ -60,6 +60,10 @@ def contenders(args: argparse.Namespace, data: Path, scratch: Path) -> dict[str,
             *(python, script, *own, "--save_path", scratch / "ours"),
             *("--reduction", "none"),
         ],
+        "ours, bfloat16 network": [
+            *(python, script, *own, "--save_path", scratch / "ours"),
+            *("--network_precision", "bfloat16"),
+        ],
         "ours, images cached": [python, script, *own, "--save_path", scratch / "ours", *cache],
         "floor": [python, HERE / "floor.py", *network, "--weights", args.weights],
         "reference": [

@@ -94,6 +94,9 @@ def _efficientnet_stages(network: nn.Module) -> Stages:
     return [("stem", stem), *blocks]
 
 
+# Of what is multiplied; sums are float32 in either.
+PRECISIONS = ("float32", "bfloat16")
+
 # IMAGENET1K_V1 for both ResNets: the V2 weights are another training, which the paper did not use.
 BACKBONES: Mapping[str, BackboneSpec] = {
     "resnet18": BackboneSpec(
@@ -131,11 +134,13 @@ class Backbone(nn.Module):
             are needed.
         layers: the taps; None for the paper's.
         seed: of the random weights.
+        precision: that its convolutions multiply in, one of ``PRECISIONS``.
 
     Attributes:
         layers: names of the taps, in the order the network runs through them.
         channels: channels of each tap.
         weights: as given, to say where they came from.
+        precision: as given.
 
     Raises:
         ModelError: an unknown layer, or weights that cannot be had or are another network's.
@@ -147,6 +152,7 @@ class Backbone(nn.Module):
         weights: str | Path = "imagenet",
         layers: Sequence[str] | None = None,
         seed: int = 0,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         spec = BACKBONES[name]
@@ -158,6 +164,7 @@ class Backbone(nn.Module):
         stages = spec.stages(network)
         self.name = name
         self.weights = str(weights)
+        self.precision = precision
         self.layers = _ordered_taps(name, [stage for stage, _ in stages], layers or spec.taps)
         last = [stage for stage, _ in stages].index(self.layers[-1])
         self.stages = nn.ModuleDict(stages[: last + 1])
@@ -175,8 +182,14 @@ class Backbone(nn.Module):
             images: (B, 3, h, w), normalised with ``normalise``.
 
         Returns:
-            A feature map (B, C_l, H_l, W_l) for each tap, in the order of ``layers``.
+            A feature map (B, C_l, H_l, W_l), float32, for each tap, in the order of ``layers``.
         """
+        if self.precision == "float32":
+            return self._taps(images)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return [tap.float() for tap in self._taps(images)]
+
+    def _taps(self, images: torch.Tensor) -> list[torch.Tensor]:
         taps = []
         for name, stage in self.stages.items():
             images = stage(images)

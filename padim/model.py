@@ -200,6 +200,7 @@ class PaDiM:
             config=asdict(self.config),
             grid=list(self.grid),
             is_low_rank=is_low_rank,
+            network_precision=self.backbone.precision,
         )
         write_model_file(path, header, tensors)
 
@@ -209,10 +210,11 @@ class PaDiM:
 
         Args:
             path: the file.
-            backbone: the network it was fitted with: same name, layers and weights.
+            backbone: the network it was fitted with: same name, layers, weights and precision.
 
         Raises:
-            ModelError: the file is no such model, or the backbone is another.
+            ModelError: the file is no such model, or the backbone is another, or of another
+                precision.
         """
         return cls.restore(*read_model_file(path), backbone, path)
 
@@ -234,13 +236,15 @@ class PaDiM:
         Raises:
             ModelError: the backbone is another than the model was fitted with.
         """
-        found = (backbone.name, list(backbone.layers), backbone.checksum())
-        fitted = (header.backbone, header.layers, header.weights_checksum)
-        if found != fitted:
-            raise ModelError(
-                f"model {path} was fitted with {fitted[0]} {'+'.join(fitted[1])}, weights "
-                f"{fitted[2]}; this is {found[0]} {'+'.join(found[1])}, weights {found[2]}"
+        fitted, found = (
+            f"{name} {'+'.join(layers)} in {precision}, weights {checksum}"
+            for name, layers, precision, checksum in (
+                (header.backbone, header.layers, header.network_precision, header.weights_checksum),
+                (backbone.name, backbone.layers, backbone.precision, backbone.checksum()),
             )
+        )
+        if found != fitted:
+            raise ModelError(f"model {path} was fitted with {fitted}; this is {found}")
         model = cls(backbone, PaDiMConfig(**header.config))
         model.reduction = Reduction(backbone.channels, tensors["ids"], tensors["projection"])
         model.reduction.to(model.device)

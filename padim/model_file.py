@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from padim.backbones import BACKBONES
+from padim.backbones import BACKBONES, PRECISIONS
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
 
@@ -39,6 +39,7 @@ class ModelHeader:
         config: the values of a ``PaDiMConfig``.
         grid: [H, W].
         is_low_rank: the form of the Gaussians' factors.
+        network_precision: that the backbone's convolutions multiply in.
         torch: version that wrote the file.
     """
 
@@ -50,6 +51,7 @@ class ModelHeader:
     config: dict[str, Any]
     grid: list[int]
     is_low_rank: bool
+    network_precision: str = "float32"
     torch: str = str(torch.__version__)
 
 
@@ -148,6 +150,7 @@ def _check_tensors(tensors: object, n_bytes: int) -> None:
 
 def _check_header(header: ModelHeader) -> None:
     _expect(header.backbone in BACKBONES, "backbone")
+    _expect(header.network_precision in PRECISIONS, "network_precision")
     for name in ("layers", "channels", "grid"):
         kind = str if name == "layers" else int
         value = getattr(header, name)

@@ -29,10 +29,18 @@ class ScoringGraph(nn.Module):
         model: fitted; it is left as it is.
         is_normalised: whether the graph takes float32 images that are normalised already, instead
             of uint8 ones.
+
+    Raises:
+        ModelError: the model's network is not of float32, in which alone runtimes have all of it.
     """
 
     def __init__(self, model: PaDiM, is_normalised: bool = False) -> None:
         super().__init__()
+        if model.backbone.precision != "float32":
+            raise ModelError(
+                f"a model of --network_precision {model.backbone.precision} cannot be exported: "
+                "fit it with float32"
+            )
         self.backbone = _with_plain_swish(deepcopy(model.backbone).cpu())
         self.reduction = deepcopy(model.reduction).cpu()
         self.anomaly_map = deepcopy(model.anomaly_map).cpu()

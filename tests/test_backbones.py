@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision import models
 
-from padim.backbones import BACKBONES, Backbone, normalise
+from padim.backbones import BACKBONES, PRECISIONS, Backbone, normalise
 from padim.errors import ModelError
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +59,18 @@ def test_taps_are_the_networks_own_feature_maps(name: str, tmp_path: Path) -> No
     for ours, theirs in zip(taps, expected, strict=True):
         # Batch norms are folded into the convolutions, which rounds otherwise.
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.std().item())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_in_bfloat16_taps_are_right_to_two_digits(name: str) -> None:
+    exact, halved = (Backbone(name, "random", precision=given) for given in PRECISIONS)
+    assert exact.checksum() == halved.checksum()
+    with torch.inference_mode():
+        pairs = zip(exact(normalise(IMAGES)), halved(normalise(IMAGES)), strict=True)
+        for expected, tap in pairs:
+            assert tap.dtype == torch.float32
+            off = (tap - expected).norm() / expected.norm()
+            assert 2**-12 < off < 0.05  # a digit of bfloat16 is 2^-9
 
 
 def test_nothing_after_the_last_tap_is_kept(weights_file: Path) -> None:

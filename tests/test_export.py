@@ -100,6 +100,18 @@ def test_without_the_packages_one_line_says_so(tmp_path: Path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_of_bfloat16_is_refused(packages, tmp_path: Path, capsys) -> None:
+    backbone = Backbone("resnet18", "random", precision="bfloat16")
+    model = PaDiM(backbone, PaDiMConfig("random", 8, resize=CROP, crop=CROP))
+    model.fit([images(12, seed=1)], 12).save(tmp_path / "model.pt")
+    output = tmp_path / "model.onnx"
+    assert export(["--model", str(tmp_path / "model.pt"), "--output", str(output)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "UNTRAINED" not in line]
+    assert len(errors) == 1
+    assert "bfloat16" in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
 @pytest.mark.parametrize("output", ["model", "model.pt"])
 def test_another_suffix_is_refused(packages, output: str, tmp_path: Path, capsys) -> None:
     status = export(["--model", str(tmp_path / "none.pt"), "--output", str(tmp_path / output)])

@@ -104,6 +104,8 @@ def test_models_that_do_not_fit_are_refused(backbone: Backbone, tmp_path: Path) 
     PaDiM(backbone, config()).fit(draw(4, 1).split(4), 4).save(path)
     with pytest.raises(ModelError, match="was fitted with resnet18"):
         PaDiM.load(path, Backbone("resnet18", "random", seed=9))
+    with pytest.raises(ModelError, match="in float32, .* in bfloat16, "):
+        PaDiM.load(path, Backbone("resnet18", "random", precision="bfloat16"))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match="damaged"):

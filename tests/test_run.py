@@ -24,6 +24,7 @@ from padim.backbones import Backbone
 from padim.model import PaDiM
 from utils import curves
 from utils.figures import HEADER, FigureMaker
+from utils.fitted import load_fitted
 from utils.gallery import _figure_names
 
 
@@ -151,6 +152,25 @@ def test_only_the_papers_protocol_is_compared(tmp_path: Path) -> None:
     assert re.search(r"\| bottle \| [01]\.\d{3} \| 0\.981 \([+-]0\.\d{3}\) \|", text)
     page = (folder / "index.html").read_text()
     assert str(weights) in page
+
+
+def test_a_network_of_bfloat16_stays_one(data_root: Path, tmp_path: Path) -> None:
+    """Its run has a folder of its own, whatever its batches, and its model is judged with it."""
+    name = "resnet18_rd12_bfloat16_untrained"
+    folders = [tmp_path / f"out{size}" / name for size in (3, 16)]
+    for size, folder in zip((3, 16), folders, strict=True):
+        options = ("--network_precision=bfloat16", f"--batch_size={size}")
+        assert run(data_root, folder.parent, *options) == 0
+    assert len({(folder / "scores/tiles.csv").read_bytes() for folder in folders}) == 1
+    written = json.loads((folders[0] / "records/tiles.json").read_text())
+    assert written["settings"]["network_precision"] == "bfloat16"
+    with (folders[0] / "scores/tiles.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    model, preprocessing = folders[0] / "models/tiles.pt", Preprocessing(64, 56)
+    image = preprocessing.image(data_root / "tiles" / row["path"])[None]
+    fitted, _ = load_fitted(model, None, torch.device("cpu"))
+    assert fitted.backbone.precision == "bfloat16"
+    assert fitted.score(image)[1].item() == pytest.approx(float(row["score"]), rel=0.02)
 
 
 def test_an_overwrite_that_stops_mixes_nothing(data_root: Path, tmp_path: Path, capsys) -> None:

@@ -35,5 +35,6 @@ def load_fitted(path: Path, weights: str | None, device: torch.device) -> tuple[
             f"model {path} was fitted with weights {chosen}, which are not there; "
             "say where they are with --weights FILE"
         )
-    backbone = Backbone(header.backbone, chosen, header.layers)
+    precision = header.network_precision
+    backbone = Backbone(header.backbone, chosen, header.layers, precision=precision)
     return PaDiM.restore(header, tensors, backbone.to(device), path), chosen == "random"

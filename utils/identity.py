@@ -32,6 +32,7 @@ def folder_name(backbone: Backbone, args: Namespace, warnings: Sequence[str]) ->
     """The name of a run's folder: what must not get into others' tables says so in it."""
     config = PaDiMConfig(args.reduction, args.embedding_dim)
     parts = [run_name(backbone, config)]
+    parts += [backbone.precision] * (backbone.precision != "float32")
     if args.dataset != "mvtec":
         parts.append(args.dataset + ("" if args.rd_version is None else str(args.rd_version)))
     return "_".join(parts + ["untrained"] * (UNTRAINED in warnings) + ["demo"] * (DEMO in warnings))
@@ -51,6 +52,8 @@ def obstacle(args: Namespace, warnings: Sequence[str]) -> str | None:
         for name in ("resize", "crop", "epsilon", "sigma")
         if getattr(args, name) != getattr(paper, name)
     ]
+    if args.network_precision != "float32":
+        other.append(f"--network_precision {args.network_precision}")
     return f"they are of another protocol than the paper's ({', '.join(other)})" if other else None
 
 
@@ -63,6 +66,7 @@ def settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, obj
         "backbone": model.backbone.name,
         "weights": "random" if is_untrained else "trained",
         "weights_checksum": model.backbone.checksum(),
+        "network_precision": model.backbone.precision,
         "layers": list(model.backbone.layers),
         "channels": list(model.backbone.channels),
         "channel_ids_checksum": kept,

@@ -84,6 +84,12 @@ def get_args_parser(
         "--layers", nargs="+", metavar="LAYER", help="layers to tap; left out, the paper's"
     )
     method.add_argument(
+        "--network_precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: half the network's time where the processor has it, features to 3 digits",
+    )
+    method.add_argument(
         "--reduction", choices=REDUCTIONS, default=reduction, help="how channels are reduced"
     )
     method.add_argument(

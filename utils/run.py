@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -312,13 +313,14 @@ def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone,
     The demo goes on with untrained weights where the trained ones cannot be had, for it is there to
     show the program; a run on real data does not, for its numbers would be taken for PaDiM's.
     """
+    build = partial(Backbone, name, layers=args.layers, precision=args.network_precision)
     try:
-        return Backbone(name, args.weights, args.layers), args.weights == "random"
+        return build(args.weights), args.weights == "random"
     except ModelError as error:
         if not is_demo or args.weights != "imagenet":
             raise
         warn([str(error)])
-        return Backbone(name, "random", args.layers), True
+        return build("random"), True
 
 
 def _print_end(seed_runs: Sequence[SeedRun], n_kept: int) -> None:
