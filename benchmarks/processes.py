@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--learn_only", action="store_true", help="as one of the processes")
     args = parser.parse_args()
     if args.learn_only:
-        print(learn())
+        print(f" {learn()} ", end="")  # in one piece, for others print into the same pipe
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     print(machine())
