@@ -87,7 +87,7 @@ def get_args_parser(
         "--network_precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="bfloat16: half the network's time where the processor has it, features to 3 digits",
+        help="bfloat16: half the network's time where the processor has it, 8 bits of precision",
     )
     method.add_argument(
         "--reduction", choices=REDUCTIONS, default=reduction, help="how channels are reduced"
