@@ -51,20 +51,16 @@ def contenders(args: argparse.Namespace, data: Path, scratch: Path) -> dict[str,
     """The commands, by name."""
     python, script = sys.executable, ROOT / SCRIPTS[args.backbone]
     given = ["--data_path", data]
-    own = [*given, "--weights", args.weights, "--classes", "bottle", "--overwrite"]
+    ours = [
+        *(python, script, *given, "--weights", args.weights, "--classes", "bottle"),
+        *("--overwrite", "--save_path", scratch / "ours"),
+    ]
     network = [*given, "--backbone", args.backbone]
-    cache = ["--image_cache", scratch / "images"]
     commands = {
-        "ours": [python, script, *own, "--save_path", scratch / "ours"],
-        "ours, all channels": [
-            *(python, script, *own, "--save_path", scratch / "ours"),
-            *("--reduction", "none"),
-        ],
-        "ours, bfloat16 network": [
-            *(python, script, *own, "--save_path", scratch / "ours"),
-            *("--network_precision", "bfloat16"),
-        ],
-        "ours, images cached": [python, script, *own, "--save_path", scratch / "ours", *cache],
+        "ours": ours,
+        "ours, all channels": [*ours, "--reduction", "none"],
+        "ours, bfloat16 network": [*ours, "--network_precision", "bfloat16"],
+        "ours, images cached": [*ours, "--image_cache", scratch / "images"],
         "floor": [python, HERE / "floor.py", *network, "--weights", args.weights],
         "reference": [
             *(python, HERE / "reference.py", *network, "--weights", args.weights),

@@ -94,9 +94,6 @@ def _efficientnet_stages(network: nn.Module) -> Stages:
     return [("stem", stem), *blocks]
 
 
-# Of what is multiplied; sums are float32 in either.
-PRECISIONS = ("float32", "bfloat16")
-
 # IMAGENET1K_V1 for both ResNets: the V2 weights are another training, which the paper did not use.
 BACKBONES: Mapping[str, BackboneSpec] = {
     "resnet18": BackboneSpec(
@@ -134,7 +131,7 @@ class Backbone(nn.Module):
             are needed.
         layers: the taps; None for the paper's.
         seed: of the random weights.
-        precision: that its convolutions multiply in, one of ``PRECISIONS``.
+        precision: that its convolutions multiply in, one of ``config.PRECISIONS``.
 
     Attributes:
         layers: names of the taps, in the order the network runs through them.

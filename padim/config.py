@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PRECISIONS = ("float32", "bfloat16")  # that a network multiplies in; its sums are float32 in either
+
 
 @dataclass(frozen=True)
 class PaDiMConfig:

@@ -96,8 +96,9 @@ class PatchGaussian(nn.Module):
         if self.factor.device.type != "cpu":
             yield from map(self, batches)
             return
-        for group in _groups(batches, GROUP_BYTES):
-            yield from self(torch.cat(group)).split([len(batch) for batch in group])
+        for group in _groups(batches):
+            embeddings = group[0] if len(group) == 1 else torch.cat(group)
+            yield from self(embeddings).split([len(batch) for batch in group])
 
     def whole(self) -> PatchGaussian:
         """This, which holds all positions; see ``OwnedGaussian`` for what does not."""
@@ -111,12 +112,12 @@ class PatchGaussian(nn.Module):
             return self.cpu()
 
 
-def _groups(batches: Iterable[torch.Tensor], least_bytes: int) -> Iterator[list[torch.Tensor]]:
-    """Batches that follow one another, so many bytes of them; of the last ones fewer."""
+def _groups(batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Batches that follow one another, ``GROUP_BYTES`` of them; of the last ones fewer."""
     group: list[torch.Tensor] = []
     for batch in batches:
         group.append(batch)
-        if sum(batch.nbytes for batch in group) >= least_bytes:
+        if sum(batch.nbytes for batch in group) >= GROUP_BYTES:
             yield group
             group = []
     if group:

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from padim.backbones import BACKBONES, PRECISIONS
-from padim.config import PaDiMConfig
+from padim.backbones import BACKBONES
+from padim.config import PRECISIONS, PaDiMConfig
 from padim.errors import ModelError
 
 FORMAT = "padim-model"

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torchvision import models
 
-from padim.backbones import BACKBONES, PRECISIONS, Backbone, normalise
+from padim.backbones import BACKBONES, Backbone, normalise
+from padim.config import PRECISIONS
 from padim.errors import ModelError
 
 ROOT = Path(__file__).parents[1]

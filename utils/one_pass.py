@@ -99,14 +99,14 @@ class OnePass:
             self._every = range(len(backbone.layers))
 
     def fit(self, model: PaDiM) -> None:
-        """Fit a model to the class; without a ``folder`` to the first one only."""
+        """Fit a model to the class; the only one, where there is no ``folder`` for taps."""
         if self._taps:
             model.fit_taps(self._taps[0].of(self._every), self._n_train, team=self._team)
         else:
             model.fit((batch.images for batch in self._train), self._n_train, self._team)
 
     def score(self, model: PaDiM) -> ClassScores:
-        """Score the test images of the class with the model that was fitted last."""
+        """Score the test images of the class with a model that has been fitted."""
         taps = self._taps[1].of(self._every) if self._taps else None
         return score_class(model, self._test, taps)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from datasets.catalogue import CATALOGUE, RD_VERSIONS
+from padim.config import PRECISIONS
 from utils.notices import one_line
 from utils.reproduction.plan import BACKBONES, DRAWS, TABLES
 
@@ -85,7 +86,7 @@ def get_args_parser(
     )
     method.add_argument(
         "--network_precision",
-        choices=("float32", "bfloat16"),
+        choices=PRECISIONS,
         default="float32",
         help="bfloat16: half the network's time where the processor has it, 8 bits of precision",
     )

@@ -283,20 +283,20 @@ def _do_class(
         scored = images_seen.score(model)
         if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
             item.check_unchanged(work.digest)
-        return scored.collected(len(item.test), team)
+        scored = scored.collected(len(item.test), team)
+        model.gather()
+        return scored
 
     if not team.is_first:
         score()
-        model.gather()
         return None
     with one.results.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
         path, is_half = stage / "models" / f"{item.name}.pt", args.model_precision == "float16"
+        save = partial(saver.submit, model.save, path, is_half)
         # The file takes its time, so it is written beside all that follows, where that can be.
-        saved = saver.submit(model.save, path, is_half) if model.is_whole else None
+        saved = save() if model.is_whole else None
         scored = score()
-        if saved is None:
-            model.gather()
-            saved = saver.submit(model.save, path, is_half)
+        saved = saved or save()
         calibration, rate = model.calibration, args.false_alarm_rate
         images = list_images(item, scored, calibration)
         record = measure_class(item, scored, images, calibration, rate)
