@@ -23,7 +23,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: $(VENV)/installed-dev
-	$(BIN)/python tests/soak.py $(ARGS)
+	$(BIN)/python tests/soak/soak.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

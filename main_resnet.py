@@ -1,6 +1,6 @@
 """PaDiM-R18-Rd100 (arXiv 2011.08785): fit and evaluate on MVTec AD or data in its layout."""
 
-from utils.cli import leave, main
+from utils.cli.main import leave, main
 
 if __name__ == "__main__":
     leave(

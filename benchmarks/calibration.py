@@ -20,15 +20,15 @@ from common import machine, markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datasets.images import Preprocessing
-from datasets.mvtec import read_class
-from datasets.samples import Sample
+from datasets.layouts.mvtec import read_class
+from datasets.types import Sample
 from padim.anomaly_map import image_scores
 from padim.backbones import Backbone
 from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.gaussian import GaussianFit
 from padim.model import PaDiM
+from padim.preprocessing import Preprocessing
 
 RATES = (0.01, 0.05)
 N_REFITTED = 20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from utils.cli import importing, leave, let_threads_sleep
+from utils.cli.main import importing, leave, let_threads_sleep
 
 
 def main() -> None:
@@ -23,13 +23,13 @@ def main() -> None:
     with importing():
         import torch
 
-        import utils.run  # noqa: F401  all that the program imports
-    from datasets.images import Preprocessing
-    from datasets.mvtec import read_class
-    from datasets.stream import ImageStream
+        import utils.experiment.run  # noqa: F401  all that the program imports
+    from datasets.layouts.mvtec import read_class
+    from datasets.loading.labelled import ImageStream
     from padim.backbones import Backbone
     from padim.config import PaDiMConfig
     from padim.model import PaDiM
+    from padim.preprocessing import Preprocessing
 
     torch.set_grad_enabled(False)
     item = read_class(args.data_path, "bottle")

@@ -19,17 +19,17 @@ import torch
 from common import draw_class, machine, markdown
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.images import Preprocessing
-from datasets.mvtec import read_class
-from datasets.stream import Batch, ImageStream
+from datasets.layouts.mvtec import read_class
+from datasets.loading.labelled import Batch, ImageStream
 from padim.anomaly_map import image_scores
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
 from padim.gaussian import GaussianFit
 from padim.model import PaDiM
-from utils.environment import choose_device
-from utils.evaluation import ClassScores, choose_threshold, list_images, measure_class
-from utils.gallery import draw_class_figures
+from padim.preprocessing import Preprocessing
+from utils.evaluation.class_record import ClassScores, choose_threshold, list_images, measure_class
+from utils.report.class_figures import draw_class_figures
+from utils.system.device import choose_device
 
 SQUARE = 2048  # rows and columns of the matrices multiplied
 DIMS = {"resnet18": 100, "wide_resnet50_2": 550, "efficientnet_b5": 344}

@@ -13,12 +13,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from anywhere, like the scripts
 
-from datasets.images import Preprocessing
-from datasets.mvtec import read_class
-from datasets.samples import Sample
+from datasets.layouts.mvtec import read_class
+from datasets.types import Sample
 from padim.backbones import Backbone, normalise
 from padim.embedding import draw_reduction
 from padim.gaussian import GaussianFit
+from padim.preprocessing import Preprocessing
 
 STEP = 9  # of the 3136 positions every ninth is measured, which is one in every neighbourhood
 

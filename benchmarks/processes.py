@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from common import ROOT, machine, markdown, measure
 
-from padim.team import Team
-from padim.together import TeamFit
+from padim.parallel.process_group import Team
+from padim.parallel.sharded_gaussian import TeamFit
 
 DRAWN = (1000, 56 * 56, 300)  # images, positions and channels, of which memory is measured
 BATCH = 5

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from padim.errors import ModelError
-from padim.team import ALONE, Team
+from padim.parallel.process_group import ALONE, Team
 
 
 class Reduction(nn.Module):

@@ -29,9 +29,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import nn
 
-from padim.blocks import block_bytes, in_blocks
 from padim.errors import ModelError
-from padim.factors import (
+from padim.linalg import (
     covariances,
     dense_factors,
     dense_left_out,
@@ -39,6 +38,7 @@ from padim.factors import (
     low_rank_left_out,
     products,
 )
+from padim.parallel.blocks import block_bytes, in_blocks
 
 # Of the embeddings that only leave-one-out distances need, so many bytes at most are kept: those
 # of as many images, evenly spread over all.

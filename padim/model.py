@@ -10,15 +10,15 @@ import torch
 
 from padim.anomaly_map import AnomalyMap, image_scores
 from padim.backbones import Backbone, normalise
-from padim.blocks import in_blocks
 from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.embedding import Reduction, draw_reduction, fit_pca
 from padim.errors import ModelError
 from padim.gaussian import PatchGaussian, pack_triangles, unpack_triangles
 from padim.model_file import ModelHeader, read_model_file, write_model_file
-from padim.team import ALONE, Team
-from padim.together import OwnedGaussian, TeamFit
+from padim.parallel.blocks import in_blocks
+from padim.parallel.process_group import ALONE, Team
+from padim.parallel.sharded_gaussian import OwnedGaussian, TeamFit
 
 BATCH = 16  # leave-one-out maps made at a time
 CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time

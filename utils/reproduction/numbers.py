@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from datasets.mvtec import OBJECTS, TEXTURES
-from utils.published import Systems, published_results
+from datasets.layouts.mvtec import OBJECTS, TEXTURES
+from utils.report.published import Systems, published_results
 from utils.reproduction import plan
 from utils.reproduction.plan import Configuration
 from utils.reproduction.records import Result

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import torch
 
-from datasets.samples import AnomalyClass
-from datasets.stream import Batch
+from datasets.loading.labelled import Batch
+from datasets.types import AnomalyClass
 from padim.anomaly_map import image_scores
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.embedding import Reduction, fit_pca
 from padim.errors import ModelError
 from padim.model import PaDiM
-from utils.evaluation import metrics
-from utils.metrics import rank, rank_pixels
-from utils.one_pass import TapStore
+from utils.evaluation.class_record import metrics
+from utils.evaluation.metrics import rank, rank_pixels
+from utils.experiment.feature_store import TapStore
 from utils.reproduction.plan import TIMED, Configuration, Job
 
 TIMED_IMAGES = 20

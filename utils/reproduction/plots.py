@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.curves import save_plot
-from utils.names import LONGEST, printable
+from utils.report.curves import save_plot
+from utils.report.text import LONGEST, printable
 from utils.reproduction.numbers import Number
 
 PLOTTED = ("layers", "reduction", "beyond")

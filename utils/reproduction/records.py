@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from utils.errors import OptionError
-from utils.files import write_json
 from utils.reproduction.plan import Configuration, Dataset, Job
+from utils.system.files import write_json
 
 RECORD_VERSION = 1  # of what a record holds
 

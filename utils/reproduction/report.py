@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.files import write_text
-from utils.markdown import DASH, UNCONFIRMED, beside, markdown_table, of_system, plain
-from utils.published import Published
+from utils.report.markdown import DASH, UNCONFIRMED, beside, markdown_table, of_system, plain
+from utils.report.published import Published
 from utils.reproduction import plan
 from utils.reproduction.numbers import (
     Number,
@@ -22,6 +21,7 @@ from utils.reproduction.numbers import (
 from utils.reproduction.plan import Configuration
 from utils.reproduction.plots import PLOTTED, draw_plot
 from utils.reproduction.records import Result
+from utils.system.files import write_text
 
 HEADINGS = {
     "layers": "Inter-layer correlation: layers alone, the sum of their maps, all jointly",

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import torch
 
-from datasets.catalogue import CATALOGUE
-from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
-from datasets.memory import keep_memory
-from datasets.samples import AnomalyClass
-from datasets.stream import Batch, ImageStream
-from utils.environment import choose_device, describe
-from utils.files import check_writable
-from utils.lock import locked
-from utils.notices import UNTRAINED, warn
-from utils.progress import progress
+from datasets.layouts.catalogue import CATALOGUE
+from datasets.layouts.table import LAYOUTS, choose_classes, preprocessing_of
+from datasets.loading.labelled import Batch, ImageStream
+from datasets.types import AnomalyClass
 from utils.reproduction import plan
 from utils.reproduction.passes import Network, Numbers, Pass
 from utils.reproduction.plan import Configuration, Dataset, Job
 from utils.reproduction.records import Records
 from utils.reproduction.report import Facts, write_report
+from utils.system.console import UNTRAINED, warn
+from utils.system.device import choose_device, describe
+from utils.system.files import check_writable
+from utils.system.lock import locked
+from utils.system.memory import keep_memory
+from utils.system.progress import progress
 
 RESIZE = 256  # pixels, in every table
 

@@ -1,0 +1,67 @@
+"""Image files and folders as they are found on a disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.errors import DataError
+from padim.preprocessing import image_size
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+ENDINGS = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name; hidden files are not images."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, without the hidden ones."""
+    if not folder.is_dir():
+        return []
+    return [
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
+
+
+def some_of(folder: Path) -> str:
+    """What is in a folder, in a few words."""
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
+    return (", ".join(entries[:5]) + more) or "an empty folder"
+
+
+def check_root(root: Path) -> None:
+    """See that the folder of a data set is there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data folder {root} {what}; give the folder that holds the classes")
+
+
+def check_mask_size(image: Path, mask: Path) -> None:
+    """See, from their headers, that a mask and its image are of one size.
+
+    Raises:
+        DataError: they are not, or one of them is no image.
+    """
+    image_wh, mask_wh = image_size(image), image_size(mask)
+    if image_wh != mask_wh:
+        raise DataError(
+            f"mask {mask} is {mask_wh[0]}x{mask_wh[1]} but its image {image} is "
+            f"{image_wh[0]}x{image_wh[1]}; they must be of one size"
+        )

@@ -1,0 +1,201 @@
+"""Images to judge: from any folders and files, without labels, decoded ahead in worker processes.
+
+Nothing is expected of them. What cannot be read comes back as a value that says why, so that the
+rest can be judged; and only paths are kept, so that memory does not grow with the images.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.errors import DataError
+from datasets.layouts.files import IMAGE_SUFFIXES
+from datasets.loading import workers
+from padim.preprocessing import Preprocessing, read_image
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image to judge.
+
+    Attributes:
+        path: the file.
+        name: its path in the input it was found in, with ``/`` and never ``..``, and unlike that of
+            any other image.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class FolderBatch:
+    """Images of one batch: those that could be read, then those that could not.
+
+    Attributes:
+        found: the images read.
+        crops: uint8 (B, 3, crop, crop), of these; None where there are none.
+        sizes: (width, height) in pixels of each.
+        failed: the other images, each with the reason.
+    """
+
+    found: list[FoundImage]
+    crops: torch.Tensor | None
+    sizes: list[tuple[int, int]]
+    failed: list[tuple[FoundImage, str]]
+
+    def __len__(self) -> int:
+        return len(self.found) + len(self.failed)
+
+    def pin_memory(self) -> FolderBatch:
+        """Called by the loader, where images go on to a GPU."""
+        crops = None if self.crops is None else self.crops.pin_memory()
+        return FolderBatch(self.found, crops, self.sizes, self.failed)
+
+
+def find_images(inputs: Sequence[Path], left_out: Sequence[Path] = ()) -> list[FoundImage]:
+    """All images in folders, however deep, and single files, in the order of their names.
+
+    Hidden files and folders are skipped. A folder that is reached twice, be it through a symbolic
+    link, is searched once. With several inputs, names begin with the folder's own; where two would
+    still be the same, a number is added.
+
+    Args:
+        inputs: folders and files; a file that is named is taken whatever it is called.
+        left_out: folders inside the inputs that are not searched.
+
+    Raises:
+        DataError: an input is missing, or there is no image.
+    """
+    skipped = {path.resolve() for path in left_out}
+    seen: set[tuple[int, int]] = set()
+    names: dict[str, int] = {}
+    found = []
+    for given in inputs:
+        if not given.exists():
+            raise DataError(f"--input {given} does not exist")
+        prefix = given.resolve().name if given.is_file() or len(inputs) > 1 else ""
+        for path, name in _walk(given, prefix, skipped, seen):
+            found.append(FoundImage(path, _unlike(names, name)))
+    if not found:
+        searched = ", ".join(map(str, inputs))
+        raise DataError(f"no image in {searched}; expected files *{', *'.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def read_batches(
+    images: Sequence[FoundImage],
+    preprocessing: Preprocessing,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[FolderBatch]:
+    """Decode images, in their order.
+
+    Args:
+        images: what to read.
+        preprocessing: applied to each.
+        batch_size: images a batch, at most.
+        num_workers: processes that decode; 0 decodes where the batches are asked for.
+        pin_memory: whether batches are put where a GPU can fetch them.
+    """
+    plan = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    loader = DataLoader(
+        _Reader(preprocessing),
+        batch_sampler=plan,  # of the images themselves: no worker has a list of all
+        num_workers=num_workers,
+        collate_fn=_collate,
+        worker_init_fn=workers.begin,
+        pin_memory=pin_memory,
+    )
+    yield from loader
+
+
+class _Reader(Dataset):
+    """Indexed by images, of which it knows none."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+
+    def __getitem__(
+        self, image: FoundImage
+    ) -> tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]:
+        try:
+            pixels = read_image(image.path)
+            height, width = pixels.shape[:2]
+            return image, self._preprocessing.crop_of(pixels), (width, height)
+        except (DataError, OSError, MemoryError) as error:
+            return image, DataError(str(error) or type(error).__name__), (0, 0)
+
+
+def _collate(
+    items: list[tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]],
+) -> FolderBatch:
+    read = [item for item in items if torch.is_tensor(item[1])]
+    failed = [(image, str(error)) for image, error, _ in items if isinstance(error, DataError)]
+    return FolderBatch(
+        [image for image, _, _ in read],
+        torch.stack([crop for _, crop, _ in read]) if read else None,
+        [size for _, _, size in read],
+        failed,
+    )
+
+
+def _walk(
+    given: Path, prefix: str, skipped: set[Path], seen: set[tuple[int, int]]
+) -> Iterator[tuple[Path, str]]:
+    """The images of an input, each with its name, depth first."""
+    waiting = [(given, prefix)]
+    while waiting:
+        path, name = waiting.pop()
+        try:
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield path, name
+            if not stat.S_ISDIR(status.st_mode):
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            if path != given and path.resolve() in skipped:
+                continue
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+        except OSError:  # a folder that may not be looked into: reading it as an image says so
+            yield path, name
+            continue
+        waiting += [
+            (path / entry.name, f"{name}/{entry.name}" if name else entry.name)
+            for entry in entries
+            if not entry.name.startswith(".") and (_is_folder(entry) or _is_image(entry))
+        ]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    """By its name; a broken link is one too, so that it is reported, a pipe is not."""
+    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    return entry.is_symlink() or entry.is_file()
+
+
+def _unlike(names: dict[str, int], name: str) -> str:
+    """The name, with a number before its suffix where it is taken; ``names`` counts them."""
+    path, unlike = PurePosixPath(name), name
+    while unlike in names:
+        names[name] += 1
+        unlike = str(path.with_name(f"{path.stem}_{names[name]}{path.suffix}"))
+    names[unlike] = 1
+    return unlike

@@ -1,0 +1,128 @@
+"""What a data set is made of: samples, and classes of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.errors import DataError
+from datasets.layouts.files import ENDINGS
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a class.
+
+    Attributes:
+        path: the image file, or a video.
+        defect: ``good`` or the name of the kind of defect.
+        mask: the ground truth file; None for a good image and where a class has no masks.
+        frame: which frame of a video; None for an image file.
+        mask_frame: which mask of a ``.npy`` file of many; None for an image file.
+    """
+
+    path: Path
+    defect: str = GOOD
+    mask: Path | None = None
+    frame: int | None = None
+    mask_frame: int | None = None
+
+    @property
+    def is_defective(self) -> bool:
+        return self.defect != GOOD
+
+
+@dataclass(frozen=True)
+class AnomalyClass:
+    """One class of a data set: its training images and its labelled test images.
+
+    Attributes:
+        name: of the class.
+        root: the folder that its images are named from.
+        train: training images, all good.
+        test: test images.
+    """
+
+    name: str
+    root: Path
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every defective test image has a mask, and there is at least one."""
+        defective = [sample for sample in self.test if sample.is_defective]
+        return bool(defective) and all(sample.mask is not None for sample in defective)
+
+    def path_of(self, sample: Sample) -> str:
+        """How a sample is called in tables: its path from ``root``, and the frame."""
+        path = sample.path.relative_to(self.root).as_posix()
+        return path if sample.frame is None else f"{path}#{sample.frame}"
+
+    def digest(self, with_times: bool = True) -> str:
+        """A checksum of the file names, sizes and times: tells whether the data have changed.
+
+        Args:
+            with_times: without, it is the same for a copy of the data.
+
+        Raises:
+            DataError: a file is gone.
+        """
+        summary = hashlib.sha256()
+        for split, samples in (("train", self.train), ("test", self.test)):
+            files = (
+                (sample.defect, file)
+                for sample in samples
+                for file in filter(None, (sample.path, sample.mask))
+            )
+            for defect, file in dict.fromkeys(files):  # a video once, not once a frame
+                try:
+                    stat = file.stat()
+                except OSError as error:
+                    raise DataError(f"{file} cannot be read ({error.strerror})") from error
+                time = f":{stat.st_mtime_ns}" if with_times else ""
+                line = f"{split}/{defect}/{file.name}:{stat.st_size}{time}"
+                summary.update(line.encode("utf-8", "surrogateescape") + b"\n")
+        return summary.hexdigest()[:16]
+
+    def check_unchanged(self, digest: str) -> None:
+        """Make sure that the files are those of an earlier ``digest``.
+
+        Raises:
+            DataError: they are not, so that nobody knows which ones were read.
+        """
+        if self.digest() != digest:
+            raise DataError(
+                f"the image files of class {self.name} have changed while they were read: run again"
+            )
+
+
+def checked_class(
+    name: str,
+    root: Path,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    train_place: Path,
+    test_place: str,
+) -> AnomalyClass:
+    """The class of these samples.
+
+    Args:
+        name, root, train, test: as ``AnomalyClass`` has them.
+        train_place, test_place: where they were looked for, and for the test images what for.
+
+    Raises:
+        DataError: too few training images, or no test image.
+    """
+    if len(train) < 2:
+        raise DataError(
+            f"class {name}: {len(train)} training image{'s' * (len(train) != 1)} in "
+            f"{train_place}; a covariance needs at least 2 ({ENDINGS})"
+        )
+    if not test:
+        raise DataError(f"class {name}: no test image in {test_place}")
+    return AnomalyClass(name, root, tuple(train), tuple(test))

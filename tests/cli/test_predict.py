@@ -1,0 +1,305 @@
+"""predict.py as its users run it: a fitted model, and folders of whatever lies in them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import SIDE, draw_class, draw_image, expect_one_line
+from PIL import Image
+from scripts import run, start
+
+from datasets.loading.unlabelled import find_images
+from padim.backbones import Backbone
+from padim.config import PaDiMConfig
+from padim.model import PaDiM
+from padim.preprocessing import Preprocessing
+from utils.cli.main import predict
+from utils.prediction.judging import output_path
+from utils.prediction.overlay import Placement
+from utils.system.lock import locked
+
+RESIZE, CROP = 64, 56
+QUICK = ("--num_workers=1", "--batch_size=4")
+
+
+def fit(folder: Path, path: Path, n_train: int = 6, crop: int = CROP) -> Path:
+    """A model of the drawn class, with untrained weights."""
+    config = PaDiMConfig(embedding_dim=12, seed=3, resize=RESIZE, crop=crop)
+    model = PaDiM(Backbone("resnet18", "random"), config)
+    paths = sorted(folder.glob("train/good/*.png"))[:n_train]
+    model.fit([torch.stack([Preprocessing(RESIZE, crop).image(p) for p in paths])], len(paths))
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("fitted")
+    return fit(draw_class(root, n_train=20), root / "tiles.pt", n_train=20)
+
+
+def judge(*argv: object) -> int:
+    """``predict.py`` in this process."""
+    return predict([*map(str, argv), "--num_workers=0"])
+
+
+def load(path: Path) -> PaDiM:
+    return PaDiM.load(path, Backbone("resnet18", "random"))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_good_images_are_judged_and_bad_ones_reported(model_file: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    names = {
+        "a.png": draw_image(1),
+        "a.jpg": draw_image(2),
+        "deep/er/grey.png": draw_image(3).convert("L"),
+        "deep/rgba.PNG": draw_image(4).convert("RGBA"),
+        "wide.bmp": draw_image(5).resize((97, 31)),
+        "-x.png": draw_image(6),
+        "two\nlines <b>&.png": draw_image(7, (slice(14, 24), slice(12, 24))),
+        "ümläut/" + "n" * 251 + ".png": draw_image(8),
+    }
+    for name, image in names.items():
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(images / name)
+    deep_grey = np.asarray(draw_image(9).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep_grey).save(images / "sixteen.tif")
+    bad = {
+        "empty.png": b"",
+        "text.jpg": b"no image at all",
+        "cut.png": (images / "a.png").read_bytes()[:900],
+        "huge.bmp": bomb(),
+    }
+    for name, content in bad.items():
+        (images / name).write_bytes(content)
+    (images / ".hidden.png").write_bytes(b"")
+    (images / "notes.txt").write_text("not looked at")
+    (images / "gone.png").symlink_to(images / "nowhere")
+    (images / "circle").symlink_to(images)
+    save = images / "results"  # inside the input: it must not be read back
+
+    status, out, err = run(
+        *("predict.py", "--model", model_file, "--input", images, "--save_path", save),
+        *("--npy", "--figures=3", *QUICK),
+    )
+    assert status == 1, err
+    assert "UNTRAINED" in err
+    assert "Traceback" not in err
+    assert "\r" not in err
+    rows = {row["path"]: row for row in table(save / "scores.csv")}
+    assert list(rows) == sorted([*names, "sixteen.tif"], key=lambda name: name.split("/"))
+    failed = {row["path"]: row["reason"] for row in table(save / "failed.csv")}
+    assert set(failed) == {*bad, "gone.png"}
+    assert all(failed.values())
+    assert sum(line.startswith("failed: ") for line in err.splitlines()) == 5
+    assert "9 images judged" in out
+    assert "5 failed" in out
+
+    model = load(model_file)
+    threshold = model.calibration.image_threshold(0.01)
+    pixel = model.calibration.pixel_threshold(0.01)
+    for name, row in rows.items():
+        maps, scores = model.score(Preprocessing(RESIZE, CROP).image(images / name)[None])
+        assert float(row["score"]) == pytest.approx(scores.item(), rel=1e-5)
+        assert float(row["p_value"]) == model.calibration.p_values(scores).item()
+        assert row["decision"] == ("defective" if scores.item() > threshold else "normal")
+        kept = np.load(output_path(save / "maps", name, ".npy"))
+        np.testing.assert_allclose(kept, maps[0], rtol=1e-4)
+        with Image.open(images / name) as image:
+            width, height = image.size
+        with Image.open(output_path(save / "maps", name, ".png")) as image:
+            levels = np.array(image)
+        assert levels.shape == (height, width)
+        placed = Placement(RESIZE, CROP).on_image(kept / pixel, width, height)
+        expected = np.clip(np.round(placed * 8191.875), 0, 65535)
+        assert np.abs(levels - expected).max() <= 1
+        left, top, right, bottom = Placement(RESIZE, CROP).box(width, height)
+        assert (left, top) == (round(4 * width / 64), round(4 * height / 64))
+        assert levels[top:bottom, left:right].min() > 0
+        levels[top:bottom, left:right] = 0
+        assert not levels.any()
+    worst = sorted(rows, key=lambda name: -float(rows[name]["score"]))[:3]
+    assert {path for path in files(save) if path.startswith("overlays")} == {
+        str(output_path(Path("overlays"), name, ".png")) for name in worst
+    }
+    assert len([path for path in files(save) if path.startswith("maps")]) == 18
+    page = (save / "index.html").read_text(encoding="utf-8")
+    assert "<b>&" not in page
+    assert page.count('<img src="overlays/') == 3
+    assert not [path for path in files(tmp_path) if "partial" in path]
+    assert {path for path in files(save) if "/" not in path} == {
+        *(".lock", "scores.csv", "failed.csv", "summary.json", "index.html")
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def bomb() -> bytes:
+    """The header of a BMP of 20000 x 20000 pixels."""
+    header = bytearray(54)
+    header[:2], header[10], header[14], header[26], header[28] = b"BM", 54, 40, 1, 24
+    header[18:22] = header[22:26] = (20000).to_bytes(4, "little")
+    return bytes(header)
+
+
+def test_the_same_name_in_two_folders_and_as_a_file(
+    model_file: Path, tmp_path: Path, monkeypatch
+) -> None:
+    for folder in ("one/images", "two/images"):
+        (tmp_path / folder).mkdir(parents=True)
+        draw_image(1).save(tmp_path / folder / "x.png")
+    inputs = [tmp_path / "one/images", tmp_path / "two/images", tmp_path / "one/images/x.png"]
+    assert [image.name for image in find_images(inputs)] == [
+        *("images/x.png", "images/x_2.png", "x.png")
+    ]
+    monkeypatch.chdir(tmp_path / "one/images")
+    status = judge(
+        *("--model", model_file, "--save_path", tmp_path / "out", "--input"),
+        *(".", "../../two/images", "../images/x.png", "--map_size=crop"),
+    )
+    assert status == 0
+    assert {path for path in files(tmp_path / "out") if path.startswith("maps")} == {
+        *("maps/images/x.png.png", "maps/images/x_2.png.png", "maps/x.png.png")
+    }
+    with Image.open(tmp_path / "out/maps/x.png.png") as image:
+        assert image.size == (CROP, CROP)
+
+
+def test_without_a_crop_there_is_no_border(tmp_path: Path) -> None:
+    folder = draw_class(tmp_path / "data")
+    model = fit(folder, tmp_path / "whole.pt", crop=RESIZE)
+    status = judge(
+        *("--model", model, "--input", folder / "test"),
+        *("--save_path", tmp_path / "out", "--false_alarm_rate=0.5", "--figures=none"),
+    )
+    assert status == 0
+    for path in (tmp_path / "out/maps").rglob("*.png"):
+        with Image.open(path) as image:
+            assert image.size == (SIDE, SIDE)
+            assert np.asarray(image).min() > 0
+    assert not (tmp_path / "out/overlays").exists()
+
+
+def test_a_model_without_thresholds_gives_scores_alone(tmp_path: Path, capsys) -> None:
+    folder = draw_class(tmp_path / "data")
+    model = fit(folder, tmp_path / "two.pt", n_train=2)
+    status = judge(
+        *("--model", model, "--input", folder / "test/spot/000.png"),
+        *("--save_path", tmp_path / "out", "--maps=none"),
+    )
+    assert status == 0
+    assert "NO DECISIONS" in capsys.readouterr().err
+    row = table(tmp_path / "out/scores.csv")[0]
+    assert (row["path"], row["p_value"], row["decision"]) == ("000.png", "", "")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["pixel_threshold"] is None
+    assert summary["distance_per_map_level"] > 0
+    assert not (tmp_path / "out/maps").exists()
+
+
+def test_a_rate_finer_than_the_images_promise_is_named(
+    model_file: Path, tmp_path: Path, capsys
+) -> None:
+    draw_image(1).save(tmp_path / "x.png")
+    argv = ("--model", model_file, "--input", tmp_path / "x.png", "--save_path", tmp_path / "out")
+    assert judge(*argv, "--false_alarm_rate=0.001") == 0
+    assert "20 training images" in capsys.readouterr().err
+    assert judge(*argv) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert judge(*argv, "--overwrite", "--figures=none") == 0
+    assert "overlays/x.png.png" not in files(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"--model": "none.pt"}, "does not exist"),
+        ({"--model": "cut.pt"}, "damaged"),
+        ({"--input": "empty"}, "no image"),
+        ({"--input": "nowhere"}, "does not exist"),
+        ({"--weights": "nowhere.pth"}, "does not exist"),
+        ({"--model": "other.pt"}, "was fitted with"),
+        ({"--false_alarm_rate": "1"}, "below 1"),
+        ({"--save_path": "x.png/out"}, "cannot be written"),
+    ],
+)
+def test_bad_input(changed: dict, words: str, model_file: Path, tmp_path: Path, capsys) -> None:
+    draw_image(1).save(tmp_path / "x.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.pt").write_bytes(model_file.read_bytes()[:-5000])
+    model = PaDiM(Backbone("resnet18", "random", seed=4), PaDiMConfig("none", None, 3, 64, 56))
+    model.fit([torch.randint(256, (3, 3, CROP, CROP), dtype=torch.uint8)], 3)
+    model.save(tmp_path / "other.pt")
+    paths = {"--model": model_file, "--input": "x.png", "--save_path": "out"} | changed
+    argv = [
+        f"{key}={tmp_path / str(value) if '--f' not in key else value}"
+        for key, value in paths.items()
+    ]
+    try:
+        status = judge(*argv)
+    except SystemExit as error:
+        status = error.code
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("!!!")]
+    assert (status, len(errors)) == (2, 1)
+    assert words in errors[0]
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_folder_has_one_writer(model_file: Path, tmp_path: Path, capsys) -> None:
+    image, save = tmp_path / "one.png", tmp_path / "out"
+    draw_image(1).save(image)
+    save.mkdir()
+    given = ("--model", model_file, "--input", image, "--save_path", save)
+    with locked(save):
+        status = judge(*given)
+        expect_one_line(capsys, status, str(save), f"process {os.getpid()} on", "--save_path")
+        assert files(save) == {".lock"}
+    assert judge(*given) == 0
+
+
+@pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_it_leaves_nothing_half_written(
+    sent: int, expected: int, model_file: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    draw_image(0).resize((400, 400)).save(images / "0000.png")
+    for i in range(1, 1500):
+        os.link(images / "0000.png", images / f"{i:04d}.png")
+    save = tmp_path / "out"
+    process = start(
+        *("predict.py", "--model", model_file, "--input", images, "--save_path", save, *QUICK),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(save.glob("maps/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if sent == signal.SIGINT:  # Ctrl-C goes to the workers too
+        os.killpg(process.pid, sent)
+    else:
+        process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == expected, err
+    assert "Traceback" not in err
+    assert "stopped" in err
+    assert not (save / "scores.csv").exists()
+    assert not [path for path in save.rglob("*") if "partial" in path.name]
+    for path in save.glob("maps/*.png"):
+        with Image.open(path) as image:
+            image.load()

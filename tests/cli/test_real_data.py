@@ -1,0 +1,96 @@
+"""On the real class ``bottle`` with ImageNet weights, where both are given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import rank, rank_pixels, slow_pro
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from datasets.layouts.mvtec import read_class
+from datasets.loading.labelled import ImageStream
+from padim.backbones import Backbone
+from padim.config import PaDiMConfig
+from padim.model import PaDiM
+from padim.preprocessing import Preprocessing
+
+DATA, WEIGHTS = os.environ.get("MVTEC_PATH"), os.environ.get("RESNET18_WEIGHTS")
+
+pytestmark = [
+    pytest.mark.skipif(not DATA, reason="MVTEC_PATH is not set: no real images"),
+    pytest.mark.skipif(not WEIGHTS, reason="RESNET18_WEIGHTS is not set: no trained weights"),
+]
+
+
+@pytest.fixture(scope="module")
+def bottle() -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
+    """Training crops, test crops, masks and labels."""
+    item = read_class(Path(DATA), "bottle")
+    stream = ImageStream([item], Preprocessing(), batch_size=32, num_workers=2)
+    train = torch.cat([batch.images for batch in stream.take(len(item.train))])
+    test = list(stream.take(len(item.test)))
+    images = torch.cat([batch.images for batch in test])
+    masks = torch.cat([batch.masks for batch in test]).numpy()
+    return train, images, masks, np.array([sample.is_defective for sample in item.test])
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone("resnet18", WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def taps(backbone: Backbone, bottle: tuple) -> dict[int, list[torch.Tensor]]:
+    """Of every batch, by where it lies: they are the same for every draw of channels."""
+    model = PaDiM(backbone, PaDiMConfig())
+    with torch.inference_mode():
+        return {
+            batch.data_ptr(): model.taps(batch)
+            for images in bottle[:2]
+            for batch in images.split(8)
+        }
+
+
+def score(
+    backbone: Backbone, bottle: tuple, taps: dict, config: PaDiMConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    train, test, *_ = bottle
+    model = PaDiM(backbone, config)
+    model.taps = lambda batch: taps[batch.data_ptr()]
+    model.fit(train.split(8), len(train))
+    scored = [model.score(batch) for batch in test.split(8)]
+    return tuple(torch.cat(part).numpy() for part in zip(*scored, strict=True))
+
+
+def test_five_draws_land_where_the_paper_does(
+    backbone: Backbone, bottle: tuple, taps: dict
+) -> None:
+    _, _, masks, labels = bottle
+    numbers = []
+    for seed in range(5):
+        maps, scores = score(backbone, bottle, taps, PaDiMConfig(seed=seed))
+        pixels, overlap = rank_pixels(maps, masks)
+        numbers.append((rank(scores, labels).auroc, pixels.auroc, overlap.pro))
+    means = np.mean(numbers, axis=0)
+    assert (means >= (0.993, 0.978, 0.935)).all(), means
+
+
+def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, taps: dict) -> None:
+    maps, scores = score(backbone, bottle, taps, PaDiMConfig(reduction="none"))
+    _, _, masks, labels = bottle
+    ranking, (pixels, overlap) = rank(scores, labels), rank_pixels(maps, masks)
+    numbers = np.array((ranking.auroc, pixels.auroc, overlap.pro))
+    assert (numbers >= (0.99, 0.98, 0.94)).all(), numbers
+
+    assert ranking.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    flat = masks.ravel(), maps.ravel()
+    assert pixels.auroc == pytest.approx(roc_auc_score(*flat), abs=1e-9)
+    assert pixels.average_precision == pytest.approx(average_precision_score(*flat), abs=1e-9)
+
+    # The slow PRO goes through every threshold, so it gets fewer of them and fewer pixels.
+    coarse, few = np.round(maps[::3, ::2, ::2], 1), masks[::3, ::2, ::2]
+    assert rank_pixels(coarse, few)[1].pro == pytest.approx(slow_pro(coarse, few), abs=1e-9)

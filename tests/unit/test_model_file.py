@@ -1,0 +1,136 @@
+"""Model files: exact, compact, and refused with one line when anything is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import config, draw
+
+from padim import model_file
+from padim.backbones import Backbone
+from padim.errors import ModelError
+from padim.model import PaDiM
+from padim.model_file import read_model_file, write_model_file
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone("resnet18", "random")
+
+
+@pytest.fixture(scope="module")
+def model(backbone: Backbone) -> PaDiM:
+    return PaDiM(backbone, config(embedding_dim=8)).fit(draw(20, 1).split(7), 20)
+
+
+@pytest.mark.parametrize("n_images", [9, 30])  # low rank and dense
+def test_calibration_and_half_precision(backbone: Backbone, n_images: int, tmp_path: Path) -> None:
+    model = PaDiM(backbone, config()).fit(draw(n_images, 1).split(8), n_images)
+    sizes, maps = [], [model.score(draw(3, 2))[0]]
+    for is_half in (False, True):
+        path = tmp_path / "model.pt"
+        model.save(path, is_half)
+        loaded = PaDiM.load(path, backbone)
+        assert loaded.calibration.image_scores.equal(model.calibration.image_scores)
+        assert loaded.calibration.pixel_levels.equal(model.calibration.pixel_levels)
+        sizes.append(path.stat().st_size)
+        maps.append(loaded.score(draw(3, 2))[0])
+    assert maps[0].equal(maps[1])
+    torch.testing.assert_close(maps[2], maps[0], rtol=0.02, atol=0)
+    mean = 4 * 16 * 16 * 20
+    assert sizes[1] - mean < 0.6 * (sizes[0] - mean)
+    # A dense factor is a triangle, and its zeros are not stored.
+    values = 20 * 21 // 2 if n_images > 20 else n_images * 20
+    assert sizes[0] < 1.05 * (4 * 16 * 16 * (values + 20)) + 20_000
+
+
+def test_what_float16_cannot_hold_is_refused(backbone: Backbone, tmp_path: Path) -> None:
+    """Of a channel that is the same in all images, with an epsilon of 1e-12, F is 1e6."""
+    black = torch.zeros(30, 3, 64, 64, dtype=torch.uint8)
+    model = PaDiM(backbone, config(epsilon=1e-12)).fit(black.split(8), 30)
+    with pytest.raises(ModelError, match="epsilon 1e-12 .* --model_precision float32"):
+        model.save(tmp_path / "model.pt", is_half=True)
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model.pt")
+
+
+def test_a_changed_byte_is_found(model: PaDiM, backbone: Backbone, tmp_path: Path) -> None:
+    """Cuts and flips anywhere: refused with one line, or, in bytes that mean nothing, the same."""
+    whole, path = tmp_path / "whole.pt", tmp_path / "changed.pt"
+    model.save(whole)
+    content, test = whole.read_bytes(), draw(1, 2)
+    expected = model.score(test)[0]
+    rng, refused = np.random.default_rng(0), 0
+    for trial in range(1000):
+        changed = bytearray(content)
+        if trial % 3 == 0:
+            del changed[rng.integers(len(changed)) :]
+        for at in rng.integers(max(1, len(changed)), size=rng.integers(1, 4)):
+            if changed and trial % 3:
+                changed[at] ^= 1 << rng.integers(8)
+        path.write_bytes(bytes(changed))
+        try:
+            maps = PaDiM.load(path, backbone).score(test)[0]
+        except ModelError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert maps.equal(expected)
+    assert refused > 900
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"grid": [4, 4]}, "mean"),
+        ({"grid": [-16, -16]}, "grid"),
+        ({"grid": "ab"}, "grid"),
+        ({"channels": [64, 128]}, "ids"),
+        ({"is_low_rank": True}, "factor"),
+        ({"is_low_rank": 1}, "form"),
+        ({"backbone": "../resnet18"}, "backbone"),
+        ({"config": {"crop": 10**9}}, "config"),
+        ({"layers": [["layer1"]]}, "layers"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    model: PaDiM, tmp_path: Path, change: dict, problem: str
+) -> None:
+    path = tmp_path / "model.pt"
+    model.save(path)
+    header, tensors = read_model_file(path)
+    write_model_file(path, replace(header, **change), tensors)
+    with pytest.raises(ModelError, match=f"damaged.*{problem}"):
+        read_model_file(path)
+
+
+def test_tensors_that_claim_more_than_the_file_has_are_refused(
+    model: PaDiM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pt"
+    model.save(path)
+    content = torch.load(path, weights_only=True)
+    content["tensors"]["factor"] = torch.zeros(1).expand(10**6, 10**6)
+    torch.save(content, path)
+    with pytest.raises(ModelError, match="factor"):
+        read_model_file(path)
+    content["tensors"]["factor"] = torch.full((256, 36), torch.nan)
+    monkeypatch.setattr(model_file, "_checksum", lambda *_: content["checksum"])
+    torch.save(content, path)
+    with pytest.raises(ModelError, match="a value"):
+        read_model_file(path)
+
+
+def test_nothing_is_run_from_a_file(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "run",))
+
+    torch.save({"format": "padim-model", "version": 2, "header": Harmful()}, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="damaged, or not a model"):
+        read_model_file(tmp_path / "model.pt")
+    assert not (tmp_path / "run").exists()

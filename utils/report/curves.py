@@ -1,0 +1,83 @@
+"""The curves of a run: ROC at image and pixel level, and per-region overlap."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.evaluation.metrics import PRO_LIMIT
+from utils.report.text import LONGEST, printable
+from utils.system.files import written_whole
+
+# Ten hues twice: with solid lines first and dashed ones after, twenty classes can be told apart.
+_COLOURS = colormaps["tab10"].colors
+_DASHES = ("-", "--", ":", "-.")
+
+
+def save_plot(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with written_whole(path) as partial, warnings.catch_warnings():
+        # Letters that the font does not have are drawn as boxes, of which a class name may be full.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(partial, format="png", dpi=110)
+
+
+def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
+    """ROC curves, image level left and pixel level right, a line a class.
+
+    Args:
+        records: the finished classes, each with ``class``, ``metrics`` and ``curves``.
+        title: above both.
+        path: the PNG file to write.
+    """
+    figure = Figure(figsize=(13, 6.2), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    _draw_axes(left, records, "image_roc", "image_auroc", "Image level, mean AUROC")
+    _draw_axes(right, records, "pixel_roc", "pixel_auroc", "Pixel level, mean AUROC")
+    for axes in (left, right):
+        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    save_plot(figure, path)
+
+
+def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
+    """Per-region overlap up to the false positive rate of ``PRO_LIMIT``, a line a class."""
+    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots()
+    _draw_axes(axes, records, "pro", "pro", "Per-region overlap, mean PRO")
+    axes.set(xlabel="false positive rate", ylabel="mean overlap of a defect region")
+    axes.set_xlim(0, PRO_LIMIT)
+    save_plot(figure, path)
+
+
+def _draw_axes(
+    axes: Axes, records: Sequence[Mapping], curve: str, metric: str, heading: str
+) -> None:
+    drawn = [record for record in records if record["curves"][curve] is not None]
+    for index, record in enumerate(drawn):
+        x, y = record["curves"][curve]
+        value = record["metrics"][metric]
+        # A name that begins with an underscore would be left out of the legend, and $ means maths.
+        name = printable(record["class"], LONGEST).replace("$", r"\$")
+        label = f"\u200b{name} {value:.3f}"
+        colour = _COLOURS[index % len(_COLOURS)]
+        dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+        axes.plot(x, y, dashes, color=colour, linewidth=1.5, label=label, clip_on=False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.005)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    if not drawn:
+        axes.set_title(f"{heading}: no class has it")
+        return
+    mean = sum(record["metrics"][metric] for record in drawn) / len(drawn)
+    axes.set_title(f"{heading} {mean:.3f}")
+    columns = -(-len(drawn) // 20)  # further columns where there are more than twenty classes
+    axes.legend(loc="lower right", fontsize=8 if columns == 1 else 6, ncols=columns)

@@ -1,0 +1,158 @@
+"""Localisation figures: image, truth, heat map, predicted mask and segmentation side by side.
+
+Composed from arrays with Pillow, not plotted: what all figures of a class share (captions, colour
+bar) is drawn once, and a figure then takes some milliseconds.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
+
+from utils.report.text import printable
+
+PANELS = ("image", "ground truth", "anomaly map", "predicted mask", "segmentation")
+PANEL_SIDE = (192, 384)  # pixels, at least and at most; a crop in between is shown pixel by pixel
+MARGIN = 12
+HEADER = 50
+BAR_WIDTH = 14
+BAR_SPACE = 66
+INK, FAINT, PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
+PREDICTED, TRUE = (255, 60, 0), (0, 230, 255)
+
+
+class FigureMaker:
+    """Draws the figures of one class, on one colour scale.
+
+    Args:
+        side: side of images, masks and maps in pixels.
+        low: map value at the dark end of the scale.
+        high: map value at the bright end.
+        threshold: map value from which a pixel is called defective; None where there is none.
+        threshold_name: how the threshold was found, for the caption.
+    """
+
+    def __init__(
+        self, side: int, low: float, high: float, threshold: float | None, threshold_name: str
+    ) -> None:
+        self._panel = int(np.clip(side, *PANEL_SIDE))
+        self._low = low
+        self._span = max(high - low, np.finfo(np.float32).tiny)
+        self._threshold = threshold
+        step = self._panel + MARGIN
+        self._lefts = [MARGIN + i * step + BAR_SPACE * (i > 2) for i in range(len(PANELS))]
+        self._template = self._draw_template(high, threshold_name)
+
+    def draw(
+        self,
+        title: str,
+        image: np.ndarray,
+        anomaly_map: np.ndarray,
+        mask: np.ndarray | None,
+    ) -> Image.Image:
+        """One figure.
+
+        Args:
+            title: the line above the panels.
+            image: uint8 (side, side, 3).
+            anomaly_map: float (side, side).
+            mask: bool (side, side), all false for a good image; None where it is not known.
+        """
+        heat = np.clip((anomaly_map - self._low) / self._span, 0, 1) * 255
+        called = np.zeros(anomaly_map.shape, dtype=bool)
+        if self._threshold is not None:
+            called = anomaly_map >= self._threshold
+        figure = self._template.copy()
+        _text(figure, (MARGIN, 8), title, INK, 15)
+        truth = np.zeros_like(called) if mask is None else mask
+        panels = (
+            image,
+            _black_and_white(truth),
+            heat_colours()[heat.astype(np.uint8)],
+            _black_and_white(called),
+            _outlined(image, called, truth),
+        )
+        for left, panel in zip(self._lefts, panels, strict=True):
+            figure.paste(self._sized(panel), (left, HEADER))
+        if mask is None:
+            _text(figure, (self._lefts[1] + 8, HEADER + 8), "no mask", PAPER, 13)
+        return figure
+
+    def _sized(self, panel: np.ndarray) -> Image.Image:
+        image = Image.fromarray(panel)
+        if image.width == self._panel:
+            return image
+        return image.resize((self._panel, self._panel), Image.Resampling.BILINEAR)
+
+    def _draw_template(self, high: float, threshold_name: str) -> Image.Image:
+        width = self._lefts[-1] + self._panel + MARGIN
+        template = Image.new("RGB", (width, HEADER + self._panel + MARGIN), PAPER)
+        for left, caption in zip(self._lefts, PANELS, strict=True):
+            _text(template, (left, 30), caption, FAINT, 12)
+        value = "" if self._threshold is None else f" {self._threshold:.2f}"
+        _text(template, (self._lefts[3], 8), f"threshold{value} ({threshold_name})", FAINT, 13)
+        right = _text(template, (self._lefts[4] + 86, 30), "predicted", PREDICTED, 12)
+        _text(template, (right + 8, 30), "true", (0, 150, 170), 12)
+        self._draw_colour_bar(template, high)
+        return template
+
+    def _draw_colour_bar(self, template: Image.Image, high: float) -> None:
+        left = self._lefts[2] + self._panel + 6
+        ramp = np.linspace(255, 0, self._panel).round().astype(np.uint8)
+        bar = np.repeat(heat_colours()[ramp][:, None], BAR_WIDTH, axis=1)
+        template.paste(Image.fromarray(bar), (left, HEADER))
+        if self._threshold is not None:  # a tick across the bar, so that the mask can be read off
+            y = HEADER + round((high - self._threshold) / self._span * (self._panel - 1))
+            ImageDraw.Draw(template).line((left - 3, y, left + BAR_WIDTH + 2, y), PREDICTED, 2)
+        values = [high - self._span * i / 4 for i in range(5)]
+        for i, value in enumerate(values):
+            y = HEADER + round(i * (self._panel - 12) / 4) - 1
+            _text(template, (left + BAR_WIDTH + 5, y), f"{value:.3g}", INK, 11)
+
+
+@cache
+def heat_colours() -> np.ndarray:
+    """256 RGB colours from low to high, uint8 (256, 3)."""
+    return (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def _black_and_white(mask: np.ndarray) -> np.ndarray:
+    return np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
+
+
+def _outlined(image: np.ndarray, called: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The image with the outlines of the true and the predicted regions, two pixels wide."""
+    drawn = image.copy()
+    drawn[outline(truth)] = TRUE
+    drawn[outline(called)] = PREDICTED
+    return drawn
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a region that touch its outside, and those outside that touch it."""
+    found = np.zeros_like(mask)
+    edges = mask[1:] != mask[:-1]
+    found[1:] |= edges
+    found[:-1] |= edges
+    edges = mask[:, 1:] != mask[:, :-1]
+    found[:, 1:] |= edges
+    found[:, :-1] |= edges
+    return found
+
+
+def _text(
+    image: Image.Image, at: tuple[int, int], text: str, colour: tuple[int, int, int], size: int
+) -> int:
+    """Write a line of text; returns where it ends."""
+    line = printable(text)
+    draw = ImageDraw.Draw(image)
+    draw.text(at, line, fill=colour, font=_font(size))
+    return int(at[0] + draw.textlength(line, font=_font(size)))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
