@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import reduce
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,6 +46,12 @@ class PatchEmbedding(nn.Module):
             return len(self.ids)
         assert self.projection is not None
         return self.projection.shape[1]
+
+    def values(self) -> np.ndarray:
+        """The ids, or the values of the projection: what tells one draw from another."""
+        tensor = self.projection if self.ids is None else self.ids
+        assert tensor is not None
+        return tensor.cpu().numpy()
 
     def forward(self, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Embed a batch.

@@ -233,10 +233,9 @@ def _checksum(header: Mapping, tensors: Tensors) -> str:
     summary = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         summary.update(f"{name}:{None if tensor is None else list(tensor.shape)}".encode())
-        if tensor is not None:
-            summary.update(
-                memoryview(tensor.view(torch.uint8).numpy().ravel()) if tensor.dim() else b""
-            )
+        if tensor is not None and tensor.dim():
+            values: Any = tensor.view(torch.uint8).numpy()
+            summary.update(values)
     return summary.hexdigest()
 
 

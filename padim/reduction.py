@@ -31,12 +31,6 @@ class Reduction:
     ids: torch.Tensor | None = None
     projection: torch.Tensor | None = None
 
-    def values(self) -> np.ndarray:
-        """The ids, or the values of the projection: what tells one draw from another."""
-        tensor = self.projection if self.ids is None else self.ids
-        assert tensor is not None
-        return tensor.cpu().numpy()
-
 
 def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
     """Draw the reduction of a model once, from ``config.seed``.
