@@ -85,7 +85,7 @@ class Calibration(nn.Module):
         """The image score above which an image is defective.
 
         Args:
-            false_positive_rate: of normal images, above 0 and below 1. Below ``finest_rate``, the
+            false_positive_rate: of normal images, above 0 and at most 1. Below ``finest_rate``, the
                 threshold is that of ``finest_rate``.
 
         Raises:
@@ -122,8 +122,8 @@ def sampling_step(n_pixels: int, side: int) -> int:
 
 
 def _check_rate(rate: float) -> None:
-    if not 0 < rate < 1:
+    if not 0 < rate <= 1:
         raise ModelError(
-            f"false_positive_rate {rate!r}: expected a number above 0 and below 1",
+            f"false_positive_rate {rate!r}: expected a number above 0 and at most 1",
             "false_positive_rate",
         )
