@@ -46,7 +46,7 @@ class ImageSource:
         if isinstance(self.content, Image.Image):
             return np.array(self.content.convert("RGB"))
         assert self.content is not None
-        return self.content
+        return self.content if self.content.flags.writeable else self.content.copy()
 
 
 def list_images(images: Images) -> list[ImageSource]:

@@ -176,7 +176,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 def _exotic_size(path: Path) -> tuple[int, int]:
     """``image_size`` of a file that Pillow does not know."""
     _expect_tiff(path)
-    from tifffile import TiffFile  # slow to import; scikit-image's own reader
+    from tifffile import TiffFile  # slow to import
 
     try:
         with TiffFile(path) as file:
@@ -194,14 +194,16 @@ def _expect_tiff(path: Path) -> None:
 
 
 def _read_exotic(path: Path) -> np.ndarray:
-    """A file that Pillow does not know, such as TIFF with 16 bits a colour, by scikit-image."""
+    """A file that Pillow cannot decode, such as TIFF with 16 bits per colour, by tifffile."""
     _check_size(path, *_exotic_size(path))
-    from skimage import io  # slow to import, and hardly ever needed
+    import tifffile  # slow to import, and hardly ever needed
 
     try:
-        pixels = np.asarray(io.imread(path))
+        pixels = np.asarray(tifffile.imread(path))
     except Exception as error:  # tifffile raises its own errors and many of Python's
         raise ImageError(_unreadable(path, error)) from error
+    if pixels.ndim == 3 and pixels.shape[2] not in (3, 4) and pixels.shape[0] in (3, 4):
+        pixels = np.moveaxis(pixels, 0, 2)  # stored plane by plane
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise ImageError(f"image {path} has shape {pixels.shape}; expected one grey or RGB image")
     if pixels.ndim == 3:
