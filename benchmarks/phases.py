@@ -24,7 +24,7 @@ from datasets.loading.labelled import Batch, ImageStream
 from padim.anomaly_map import image_scores
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
-from padim.gaussian import GaussianFit
+from padim.fitting import GaussianLearner
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 from utils.evaluation.class_record import ClassScores, choose_threshold, list_images, measure_class
@@ -94,10 +94,14 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
     config = PaDiMConfig(args.reduction, DIMS[args.backbone], resize=args.resize, crop=args.crop)
     model = PaDiM(backbone, config)
     train, test = images[:n_train].split(args.batch_size), images[n_train:].split(args.batch_size)
-    model.taps(train[0])  # the first call sets a device up
-    timed("backbone", n_train, lambda: [model.taps(batch) and None for batch in train])
-    timed("fit, backbone and leaving one out included", n_train, lambda: model.fit(train, n_train))
-    embeddings = [model.reduction(model.taps(batch)).flatten(1, 2) for batch in train]
+    model.features(train[0])  # the first call sets a device up
+    timed("backbone", n_train, lambda: [model.features(batch) and None for batch in train])
+    timed(
+        "fit, backbone and leaving one out included",
+        n_train,
+        lambda: model.fit_crops(train, n_train),
+    )
+    embeddings = [model.embedding(model.features(batch)).flatten(1, 2) for batch in train]
     learner = timed("fit: embeddings gathered", n_train, lambda: learn(embeddings, n_train))
     timed("fit: factors, and leaving one out", n_train, learner.finish, 1)
     learner = embeddings = None
@@ -106,9 +110,9 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
         timed(
             f"score, backbone included, batch {size}",
             n_test,
-            lambda batches=batches: [model.score(batch) for batch in batches],
+            lambda batches=batches: [model(batch) for batch in batches],
         )
-    ready = [model.reduction(model.taps(batch)).flatten(1, 2) for batch in test]
+    ready = [model.embedding(model.features(batch)).flatten(1, 2) for batch in test]
     timed("score: distances", n_test, lambda: [model.gaussian(batch) for batch in ready])
     grids = [model.gaussian(batch).unflatten(1, model.grid) for batch in ready]
     maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
@@ -157,7 +161,7 @@ def shortest(work: Callable[[], object], repeats: int = 10) -> float:
 
 
 def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianFit:
-    learner = GaussianFit(n_images)
+    learner = GaussianLearner(n_images)
     for batch in embeddings:
         learner.update(batch)
     return learner
