@@ -160,7 +160,7 @@ def shortest(work: Callable[[], object], repeats: int = 10) -> float:
     return min(seconds)
 
 
-def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianFit:
+def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianLearner:
     learner = GaussianLearner(n_images)
     for batch in embeddings:
         learner.update(batch)
