@@ -25,6 +25,9 @@ from padim.errors import ImageError
 # A rotated photograph is stored lying and says so in this tag; 5 to 8 swap width and height.
 _TRANSPOSED = (5, 6, 7, 8)
 _LOSSY = ("JPEG", "MPO")
+# Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
+# programs (PostScript) or have seen less care.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 
@@ -161,7 +164,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image that is of a size to be read; nothing Pillow has to remark on it is printed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             _check_size(path, *image.size)
             yield image
 

@@ -1,4 +1,4 @@
-"""The library installed by pip: importable anywhere, alone, whatever else is called ``datasets``."""
+"""The library installed by pip: importable anywhere, alone, beside another ``datasets``."""
 
 from __future__ import annotations
 

@@ -86,3 +86,16 @@ def test_two_images_give_no_calibration() -> None:
     model = PaDiM(Backbone("resnet18", "random"), config()).fit(draw(2, 1))
     assert model.calibration is None
     assert torch.isfinite(model.score(draw(1, 2))[0]).all()
+
+
+@pytest.mark.parametrize("side", [224, 256, 49, 105, 1])
+def test_sampled_pixels_see_every_column_and_row(side: int) -> None:
+    for n_images in (3, 60, 119, 120, 140, 159, 160, 267, 391):
+        step = calibration.sampling_step(n_images * side**2, side)
+        pixels = np.arange(0, n_images * side**2, step)
+        if step > 1:
+            assert len(np.unique(pixels % side)) == side
+            assert len(np.unique(pixels // side % side)) == side
+        assert len(pixels) <= max(
+            2 * calibration.MAX_PIXELS, n_images * side**2 // max(1, step) + 1
+        )
