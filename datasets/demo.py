@@ -24,7 +24,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
-from datasets.errors import DataError
+from datasets.types import DataError
 
 VERSION = 1  # raise it whenever a pixel of the set changes: sets drawn earlier are then redrawn
 SIZE = 320

@@ -10,6 +10,7 @@ from padim.errors import ModelError, unknown_name
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
 PRECISIONS = ("float32", "bfloat16")  # of the network's products; its sums are float32 in either
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_SEED = 2**32 - 1
 MAX_SIDE = 8192  # pixels; a mistyped size should not exhaust the memory
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from padim.config import IMAGE_SUFFIXES
 from padim.errors import ImageError
-from padim.preprocessing import IMAGE_SUFFIXES, read_image
+from padim.preprocessing import read_image
 
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 Images = OneImage | Iterable[OneImage]

@@ -28,7 +28,6 @@ _LOSSY = ("JPEG", "MPO")
 # Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
 # programs (PostScript) or have seen less care.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 
 
