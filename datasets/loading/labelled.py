@@ -113,7 +113,8 @@ class ImageStream:
         Raises:
             PaDiMError: an image or mask cannot be read, or a worker ended.
         """
-        assert self.start()._batches is not None
+        self.start()
+        assert self._batches is not None
         for batch in islice(self._batches, -(-n_images // self._batch_size)):
             if isinstance(batch, PaDiMError):
                 raise batch
@@ -133,7 +134,9 @@ class _Samples(Dataset):
         self, samples: list[Sample], preprocessing: Preprocessing, cache: Path | None
     ) -> None:
         self._samples = samples
-        self._read = partial(read_sample, preprocessing=preprocessing)
+        self._read: Callable[[Sample], tuple[torch.Tensor, torch.Tensor]] = partial(
+            read_sample, preprocessing=preprocessing
+        )
         if cache is not None:
             self._read = ImageCache(cache, preprocessing).read
 

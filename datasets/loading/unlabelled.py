@@ -109,7 +109,7 @@ def read_batches(
         pin_memory: whether batches are pinned, for a GPU.
         worker_init: called in every worker when it starts.
     """
-    plan = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    plan = [list(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
     loader = DataLoader(
         _Reader(preprocessing),
         batch_sampler=plan,  # of the images themselves: no worker has a list of all
@@ -141,7 +141,7 @@ class _Reader(Dataset):
 def _collate(
     items: list[tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]],
 ) -> FolderBatch:
-    read = [item for item in items if torch.is_tensor(item[1])]
+    read = [(image, crop, size) for image, crop, size in items if torch.is_tensor(crop)]
     failed = [(image, str(error)) for image, error, _ in items if isinstance(error, DataError)]
     return FolderBatch(
         [image for image, _, _ in read],
