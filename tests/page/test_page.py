@@ -6,6 +6,7 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+from helpers import class_record, image_record
 
 from utils.report.page import render_page
 
@@ -55,25 +56,18 @@ class Reader(HTMLParser):
 
 
 def image(name="000.png", defect="good", label=0, score=1.5, misranked=0.0, figure=None):
-    return {
-        "path": f"test/{defect}/{name}",
-        "defect": defect,
-        "label": label,
-        "score": score,
-        "misranked": misranked,
-        "figure": figure,
-    }
+    return image_record(
+        path=f"test/{defect}/{name}",
+        defect=defect,
+        label=label,
+        score=score,
+        misranked=misranked,
+        figure=figure,
+    )
 
 
 def record(name="bottle", images=(), notes=()):
-    n_defective = sum(one["label"] for one in images)
-    return {
-        "class": name,
-        "notes": list(notes),
-        "images": list(images),
-        "n_good": len(images) - n_defective,
-        "n_defective": n_defective,
-    }
+    return class_record(name, images=tuple(images), notes=tuple(notes))
 
 
 def row(name="bottle", **values):
@@ -217,7 +211,7 @@ def test_sorting_has_the_number_in_full():
 def test_numpy_numbers_are_taken():
     numpy = pytest.importorskip("numpy")
     values = {"pro": numpy.float32(0.5), "n_train": numpy.int64(7)}
-    scored = image(label=numpy.int64(1), score=numpy.float32(2.5), misranked=numpy.float64(0.5))
+    scored = image(label=1, score=numpy.float32(2.5), misranked=numpy.float64(0.5))
     page, reader = read(rows=[row(**values)], records=[record(images=[scored])])
 
     assert reader.rows[1][3:5] == ["0.500", "7"]

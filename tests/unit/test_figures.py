@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from helpers import class_record
 from matplotlib import colormaps
 
 from utils.report.curves import draw_roc_curves
@@ -58,10 +59,10 @@ def test_any_side_and_any_name() -> None:
 
 
 def test_a_class_name_in_letters_no_font_has_is_no_warning(tmp_path: Path) -> None:
-    curves, metrics = {"image_roc": None, "pixel_roc": None}, {"image_auroc": 1.0}
-    curves["image_roc"] = [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    curves = {"image_roc": ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0]), "pixel_roc": None}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        record = {"class": "猫 \U0001f980", "metrics": metrics, "curves": curves}
+        name, metrics = "猫 \U0001f980", {"image_auroc": 1.0}
+        record = class_record(name, metrics=metrics, curves=curves)
         draw_roc_curves([record], "a title", tmp_path / "roc.png")
     assert (tmp_path / "roc.png").stat().st_size > 1000

@@ -6,19 +6,16 @@ import csv
 import io
 
 import pytest
+from helpers import class_record, image_record
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
+from utils.evaluation.class_record import ClassRecord
 from utils.report.published import published_results
 from utils.report.tables import METRICS, result_rows, results_csv, results_markdown, scores_csv
 
 
-def record(name: str, value: float, **metrics: float | None) -> dict:
-    return {
-        "class": name,
-        "metrics": dict.fromkeys(METRICS, value) | metrics,
-        "totals": {"n_train": 10, "n_test": 4, "seconds": 1.25},
-        "notes": [],
-    }
+def record(name: str, value: float, **metrics: float | None) -> ClassRecord:
+    return class_record(name, metrics=dict.fromkeys(METRICS, value) | metrics)
 
 
 def test_means_are_over_groups_and_over_numbers_that_exist() -> None:
@@ -41,8 +38,8 @@ def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:
     assert rows[0]["class"] == 'a "b", c'
     assert float(rows[0]["image_auroc"]) == 1 / 3
     assert rows[0]["pro"] == ""
-    images = [{"path": "test/x/1.png", "defect": "x", "label": 1, "score": 2.5, "p_value": 0.25}]
-    assert scores_csv({"images": images}).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25"
+    image = image_record(path="test/x/1.png", defect="x", label=1, score=2.5, p_value=0.25)
+    assert scores_csv(class_record(images=(image,))).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25"
 
 
 def test_published_numbers_are_the_papers() -> None:

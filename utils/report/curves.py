@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.metrics import PRO_LIMIT
 from utils.report.text import LONGEST, printable
 from utils.system.files import written_whole
@@ -27,11 +28,11 @@ def save_plot(figure: Figure, path: Path) -> None:
         figure.savefig(partial, format="png", dpi=110)
 
 
-def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
+def draw_roc_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
     """ROC curves, image level left and pixel level right, a line a class.
 
     Args:
-        records: the finished classes, each with ``class``, ``metrics`` and ``curves``.
+        records: the finished classes.
         title: above both.
         path: the PNG file to write.
     """
@@ -46,7 +47,7 @@ def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
     save_plot(figure, path)
 
 
-def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
+def draw_pro_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
     """Per-region overlap up to the false positive rate of ``PRO_LIMIT``, a line a class."""
     figure = Figure(figsize=(7.2, 6.2), layout="constrained")
     figure.suptitle(title)
@@ -58,14 +59,16 @@ def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
 
 
 def _draw_axes(
-    axes: Axes, records: Sequence[Mapping], curve: str, metric: str, heading: str
+    axes: Axes, records: Sequence[ClassRecord], curve: str, metric: str, heading: str
 ) -> None:
-    drawn = [record for record in records if record["curves"][curve] is not None]
-    for index, record in enumerate(drawn):
-        x, y = record["curves"][curve]
-        value = record["metrics"][metric]
+    drawn = [
+        (record.class_name, points, value)
+        for record in records
+        if (points := record.curves[curve]) and (value := record.metrics[metric]) is not None
+    ]
+    for index, (class_name, (x, y), value) in enumerate(drawn):
         # A name that begins with an underscore would be left out of the legend, and $ means maths.
-        name = printable(record["class"], LONGEST).replace("$", r"\$")
+        name = printable(class_name, LONGEST).replace("$", r"\$")
         label = f"\u200b{name} {value:.3f}"
         colour = _COLOURS[index % len(_COLOURS)]
         dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
@@ -77,7 +80,7 @@ def _draw_axes(
     if not drawn:
         axes.set_title(f"{heading}: no class has it")
         return
-    mean = sum(record["metrics"][metric] for record in drawn) / len(drawn)
+    mean = sum(value for *_, value in drawn) / len(drawn)
     axes.set_title(f"{heading} {mean:.3f}")
     columns = -(-len(drawn) // 20)  # further columns where there are more than twenty classes
     axes.legend(loc="lower right", fontsize=8 if columns == 1 else 6, ncols=columns)

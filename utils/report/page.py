@@ -11,6 +11,8 @@ from numbers import Integral
 from pathlib import Path
 from urllib.parse import quote
 
+from utils.evaluation.class_record import ClassRecord
+
 TEMPLATE = Path(__file__).with_name("page.html")
 DASH = "\u2013"
 WORDS = {"auroc": "AUROC", "ap": "AP", "f1": "F1", "pro": "PRO"}
@@ -24,15 +26,14 @@ def render_page(
     facts: Mapping[str, str],
     columns: Sequence[str],
     rows: Sequence[Mapping],
-    records: Sequence[Mapping],
+    records: Sequence[ClassRecord],
     links: Sequence[str],
 ) -> str:
     """Return the text of `index.html`, a page that needs no server and no network.
 
     `warnings` are shown as a banner, `facts` (name to value) in a fold. `rows` hold `class` and
     the `columns`; those with a true `mean` make the foot of the table. `records` hold one class
-    each: `class`, `notes`, `images`, `n_good` and `n_defective`, where an image has `path`,
-    `defect`, `label`, `score`, `misranked` and `figure`. `links` are files next to the page.
+    each. `links` are files next to the page.
 
     All of it may be hostile text: nothing but the template reaches the page as markup, and the
     result can be encoded as UTF-8 even where a file name could not be decoded.
@@ -72,11 +73,11 @@ def fact_list(facts: Mapping[str, str]) -> str:
     return "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>\n" for k, v in facts.items())
 
 
-def _notes(records: Sequence[Mapping]) -> str:
+def _notes(records: Sequence[ClassRecord]) -> str:
     lines = "".join(
-        f"<li><b>{escape(record['class'])}</b>: {escape(note)}</li>"
+        f"<li><b>{escape(record.class_name)}</b>: {escape(note)}</li>"
         for record in records
-        for note in record.get("notes") or ()
+        for note in record.notes
     )
     return f'<ul class="notes" aria-label="Notes">{lines}</ul>' if lines else ""
 
@@ -89,9 +90,9 @@ def _heading(name: str) -> str:
     return f'<th scope="col">{label}</th>'
 
 
-def _rows(rows: Sequence[Mapping], columns: Sequence[str], records: Sequence[Mapping]) -> str:
+def _rows(rows: Sequence[Mapping], columns: Sequence[str], records: Sequence[ClassRecord]) -> str:
     # The script finds the images of a row by position: a name may not survive being written out.
-    index = {record["class"]: position for position, record in enumerate(records)}
+    index = {record.class_name: position for position, record in enumerate(records)}
     lines = []
     for row in rows:
         name = row["class"]
@@ -116,21 +117,21 @@ def _cell(column: str, value: float | str | None) -> str:
     return f'<td data-value="{number!r}">{text}</td>'
 
 
-def _class(record: Mapping) -> dict:
+def _class(record: ClassRecord) -> dict:
     return {
-        "name": record["class"],
-        "good": int(record["n_good"]),
-        "defective": int(record["n_defective"]),
+        "name": record.class_name,
+        "good": record.n_good,
+        "defective": record.n_defective,
         "images": [
             {
-                "path": image["path"],
-                "defect": image["defect"],
-                "label": int(image["label"]),
-                "score": _number(image["score"]),
-                "misranked": _number(image["misranked"]),
-                "figure": image["figure"],
+                "path": image.path,
+                "defect": image.defect,
+                "label": image.label,
+                "score": _number(image.score),
+                "misranked": _number(image.misranked),
+                "figure": image.figure,
             }
-            for image in record["images"]
+            for image in record.images
         ],
     }
 

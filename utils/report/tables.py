@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
+from utils.evaluation.class_record import ClassRecord
 from utils.report.markdown import DASH, UNCONFIRMED, beside, markdown_table, of_system, plain
 from utils.report.published import published_results
 
@@ -33,7 +35,7 @@ COMPARED = ("image_auroc", "pixel_auroc", "pro")
 Row = Mapping[str, str | float | int | bool | None]
 
 
-def result_rows(records: Sequence[Mapping]) -> list[Row]:
+def result_rows(records: Sequence[ClassRecord]) -> list[Row]:
     """A row a class, then the mean rows textures, objects (where there are any) and all.
 
     A mean is over the classes that have the number; images and seconds are summed.
@@ -52,20 +54,20 @@ def results_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def scores_csv(record: Mapping) -> str:
+def scores_csv(record: ClassRecord) -> str:
     """A row a test image: path in the class folder, defect, label (1 defective), score, p-value."""
     text = io.StringIO()
     columns = ("path", "defect", "label", "score", "p_value")
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(record["images"])
+    writer.writerows(asdict(image) for image in record.images)
     return text.getvalue()
 
 
 def results_markdown(
     title: str,
     run_name: str,
-    records: Sequence[Mapping],
+    records: Sequence[ClassRecord],
     warnings: Sequence[str],
     obstacle: str | None,
 ) -> str:
@@ -88,7 +90,7 @@ def results_markdown(
         "classes above; n_train, n_test and seconds are summed."
     )
     parts += [
-        f"- {plain(record['class'])}: {note}" for record in records for note in record["notes"]
+        f"- {plain(record.class_name)}: {note}" for record in records for note in record.notes
     ]
     if obstacle is None:
         parts += comparison(run_name, result_rows(records))
@@ -97,7 +99,7 @@ def results_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def terminal_table(records: Sequence[Mapping]) -> str:
+def terminal_table(records: Sequence[ClassRecord]) -> str:
     """The rows in columns of even width."""
     lines = [("class", *COLUMNS), *_printed(result_rows(records))]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -110,28 +112,29 @@ def terminal_table(records: Sequence[Mapping]) -> str:
     )
 
 
-def _class_row(record: Mapping) -> Row:
-    return {"class": record["class"], "mean": False, "label": record["class"]} | {
-        name: record["metrics"].get(name, record["totals"].get(name)) for name in COLUMNS
-    }
+def _class_row(record: ClassRecord) -> Row:
+    totals = {name: getattr(record, name) for name in TOTALS}
+    name = record.class_name
+    metrics = {metric: record.metrics[metric] for metric in METRICS}
+    return {"class": name, "mean": False, "label": name, **metrics, **totals}
 
 
-def _members(group: str, records: Sequence[Mapping]) -> Iterator[Mapping]:
+def _members(group: str, records: Sequence[ClassRecord]) -> Iterator[ClassRecord]:
     for record in records:
-        if group == "all" or record["class"] in GROUPS[group]:
+        if group == "all" or record.class_name in GROUPS[group]:
             yield record
 
 
-def _mean_row(group: str, records: Sequence[Mapping]) -> Row | None:
+def _mean_row(group: str, records: Sequence[ClassRecord]) -> Row | None:
     if not records:
         return None
     row: dict = {"class": group, "mean": True, "label": _mean_label(group, len(records))}
     for name in METRICS:
-        values = [record["metrics"][name] for record in records]
+        values = [record.metrics[name] for record in records]
         values = [value for value in values if value is not None]
         row[name] = sum(values) / len(values) if values else None
     for name in TOTALS:
-        row[name] = sum(record["totals"][name] for record in records)
+        row[name] = sum(getattr(record, name) or 0 for record in records)
     row["seconds"] = round(row["seconds"], 2)
     return row
 
