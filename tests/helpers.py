@@ -18,7 +18,7 @@ from utils.cli.main import main
 from utils.evaluation import metrics
 from utils.evaluation.class_record import ClassRecord, ImageRecord, Threshold
 from utils.evaluation.metrics import PRO_LIMIT
-from utils.report.tables import METRICS
+from utils.report.rows import METRICS
 
 SIDE = 48  # pixels of the drawn images
 SPOT = (slice(10, 20), slice(12, 26))

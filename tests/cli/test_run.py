@@ -24,7 +24,7 @@ from padim.preprocessing import Preprocessing
 from utils.prediction.load_model import load_fitted
 from utils.report import curves
 from utils.report.class_figures import _figure_names
-from utils.report.figures import HEADER, FigureMaker
+from utils.report.figures import HEADER, panel_lefts
 
 
 @pytest.fixture
@@ -100,8 +100,7 @@ def test_the_worst_ranked_image_is_drawn_with_its_own_mask(hard_root: Path, tmp_
     ]
     with Image.open(result(tmp_path / "out") / drawn[0]["figure"]) as figure:
         pixels = np.asarray(figure)
-    lefts = FigureMaker(192, 0, 1, None, "")._lefts
-    panels = [pixels[HEADER : HEADER + 192, left : left + 192] for left in lefts]
+    panels = [pixels[HEADER : HEADER + 192, left : left + 192] for left in panel_lefts(192)]
     item, preprocessing = read_class(hard_root, "tiles"), Preprocessing(200, 192)
     sample = {f"test/{s.defect}/{s.path.name}": s for s in item.test}[drawn[0]["path"]]
     np.testing.assert_array_equal(panels[0], preprocessing.image(sample.path).permute(1, 2, 0))

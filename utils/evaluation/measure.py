@@ -10,6 +10,7 @@ from datasets.types import AnomalyClass
 from padim.calibration import Calibration
 from utils.evaluation.class_record import ClassRecord, CurvePoints, ImageRecord, Threshold
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.decision import is_above
 from utils.evaluation.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
 
 PAPER_ORDER = TEXTURES + OBJECTS
@@ -83,7 +84,7 @@ def _flagged_shares(
     shares: dict[str, float | None] = {"false_alarms": None, "detections": None}
     if calibration is None:
         return shares
-    flagged = scores > calibration.image_threshold(rate)
+    flagged = is_above(scores, calibration.image_threshold(rate))
     for name, chosen in (("false_alarms", ~labels), ("detections", labels)):
         n_flagged, n_chosen = int(flagged[chosen].sum()), int(chosen.sum())
         shares[name] = n_flagged / n_chosen if n_chosen else None
@@ -135,11 +136,11 @@ def _image_records(
 def _notes(item: AnomalyClass, labels: np.ndarray, has_pixels: bool) -> list[str]:
     if labels.all() or not labels.any():
         kind = "defective" if labels.all() else "good"
-        return [f"all test images are {kind}: no number that ranks the two kinds exists"]
+        return [f"all test images are {kind}: there is no metric that ranks the two kinds"]
     if not item.has_masks:
         return ["no ground truth masks: image-level numbers only"]
     if not has_pixels:
-        return ["within the crop all masks are black, or all white: image-level numbers only"]
+        return ["all masks are black, or all white, within the crop: image-level numbers only"]
     return []
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from utils.errors import OptionError
 from utils.evaluation.class_record import ClassRecord
 from utils.report.curves import draw_pro_curves, draw_roc_curves
-from utils.report.page import render_page
-from utils.report.tables import COLUMNS, Row, result_rows, results_csv, results_markdown
+from utils.report.rows import Row, result_rows
+from utils.report.run_page import render_run_page
+from utils.report.tables import results_csv, results_markdown
 from utils.system.files import write_json, write_text
 
 RECORD_VERSION = 3  # of what a record holds
@@ -163,7 +164,7 @@ class ResultsFolder:
             "warnings": list(self._warnings),
             "settings": self.settings,
             **self._environment,
-            "results": rows,
+            "results": [row.to_json() for row in rows],
             "thresholds": {record.class_name: asdict(record.threshold) for record in records},
             "notes": {record.class_name: list(record.notes) for record in records},
         }
@@ -182,14 +183,13 @@ class ResultsFolder:
         draw_pro_curves(records, title, self.path / "pro_curve.png")
         options = {f"--{name}": value for name, value in self._environment["options"].items()}
         facts = {**options, **self.settings, **self._environment["versions"]}
-        page = render_page(
+        page = render_run_page(
             title=f"PaDiM {self.name}",
             warnings=self._warnings,
             facts={name: str(value) for name, value in facts.items()},
-            columns=COLUMNS,
-            rows=result_rows(records),
             records=records,
             links=("results.csv", "results.md", "results.json"),
+            crop=self.settings["crop"],
         )
         write_text(self.path / "index.html", page)
 

@@ -1,4 +1,4 @@
-"""The curves of a run: ROC at image and pixel level, and per-region overlap."""
+"""The curves of a run: ROC at image and pixel level, and per-region overlap (PRO)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from utils.evaluation.metrics import PRO_LIMIT
 from utils.report.text import LONGEST, printable
 from utils.system.files import written_whole
 
-# Ten hues twice: with solid lines first and dashed ones after, twenty classes can be told apart.
+# Ten colours and four line styles tell forty classes apart.
 _COLOURS = colormaps["tab10"].colors
 _DASHES = ("-", "--", ":", "-.")
+ROC_SIZE, PRO_SIZE = (13, 6.2), (7.2, 6.2)  # inches
 
 
 def save_plot(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a figure as a PNG file, whole or not at all."""
     with written_whole(path) as partial, warnings.catch_warnings():
-        # Letters that the font does not have are drawn as boxes, of which a class name may be full.
+        # The font lacks many letters that a class name may have; they are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(partial, format="png", dpi=110)
 
 
 def draw_roc_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
-    """ROC curves, image level left and pixel level right, a line a class.
+    """ROC curves, image level left and pixel level right, one line for each class.
 
     Args:
         records: the finished classes.
         title: above both.
         path: the PNG file to write.
     """
-    figure = Figure(figsize=(13, 6.2), layout="constrained")
+    figure = Figure(figsize=ROC_SIZE, layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     _draw_axes(left, records, "image_roc", "image_auroc", "Image level, mean AUROC")
@@ -48,8 +49,8 @@ def draw_roc_curves(records: Sequence[ClassRecord], title: str, path: Path) -> N
 
 
 def draw_pro_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
-    """Per-region overlap up to the false positive rate of ``PRO_LIMIT``, a line a class."""
-    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+    """Per-region overlap up to the false positive rate of ``PRO_LIMIT``, one line for each class."""
+    figure = Figure(figsize=PRO_SIZE, layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
     _draw_axes(axes, records, "pro", "pro", "Per-region overlap, mean PRO")
@@ -67,7 +68,7 @@ def _draw_axes(
         if (points := record.curves[curve]) and (value := record.metrics[metric]) is not None
     ]
     for index, (class_name, (x, y), value) in enumerate(drawn):
-        # A name that begins with an underscore would be left out of the legend, and $ means maths.
+        # Matplotlib leaves labels with a leading underscore out of the legend and reads $ as maths.
         name = printable(class_name, LONGEST).replace("$", r"\$")
         label = f"\u200b{name} {value:.3f}"
         colour = _COLOURS[index % len(_COLOURS)]
@@ -78,9 +79,9 @@ def _draw_axes(
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     if not drawn:
-        axes.set_title(f"{heading}: no class has it")
+        axes.set_title(f"{heading}: not available for any class")
         return
     mean = sum(value for *_, value in drawn) / len(drawn)
     axes.set_title(f"{heading} {mean:.3f}")
-    columns = -(-len(drawn) // 20)  # further columns where there are more than twenty classes
+    columns = -(-len(drawn) // 20)  # at most twenty classes in each
     axes.legend(loc="lower right", fontsize=8 if columns == 1 else 6, ncols=columns)
