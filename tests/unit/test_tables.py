@@ -71,6 +71,14 @@ def test_a_whole_set_is_compared_with_its_means() -> None:
     assert "Not compared" not in text
 
 
+def test_a_class_named_like_a_group_is_not_compared() -> None:
+    records = [record(name, 0.9) for name in (*TEXTURES, "all", "textures")]
+    text = results_markdown("a run", "resnet18_rd100", records, [], None)
+    compared = text.partition("## Comparison")[2]
+    assert "| textures | 0.900 | " in compared
+    assert "| all |" not in compared
+
+
 def test_untrained_weights_are_never_compared() -> None:
     text = results_markdown(
         "x", "resnet18_rd100", [record("bottle", 0.9)], ["LOUD"], "they are untrained"

@@ -15,12 +15,12 @@ from padim.parallel.process_group import Team
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The test images of a class as they were seen, and what the model gave.
+    """The test images of a class as the model saw them, and its results.
 
     Attributes:
         images: uint8 (n, crop, crop, 3).
         masks: bool (n, crop, crop).
-        maps: float32 (n, crop, crop), where the model gave them.
+        maps: float32 (n, crop, crop), on the device of the model.
         scores: float32 (n,).
     """
 
@@ -30,8 +30,8 @@ class ClassScores:
     scores: np.ndarray
 
     @classmethod
-    def of_none(cls, crop: int) -> ClassScores:
-        """Of a process whose share of the images is empty."""
+    def empty(cls, crop: int) -> ClassScores:
+        """The scores of a process whose share has no images."""
         return cls(
             np.empty((0, crop, crop, 3), np.uint8),
             np.empty((0, crop, crop), bool),
@@ -39,26 +39,29 @@ class ClassScores:
             np.empty(0, np.float32),
         )
 
-    def collected(self, n_images: int, team: Team) -> ClassScores | None:
-        """Those of all processes, each of which has its share of ``n_images``.
+    def gather(self, n_images: int, team: Team) -> ClassScores | None:
+        """Gather the scores of all processes in the first one.
+
+        Args:
+            n_images: of all processes together; each has its share of them.
+            team: the processes.
 
         Returns:
-            All of them, in the memory of the first process; None to the others.
+            The scores of all images in the first process; None in the others.
         """
         if team.size == 1:
             return self
-        found = [
-            team.collected(part, n_images)
-            for part in (
-                torch.from_numpy(self.images),
-                torch.from_numpy(self.masks.view(np.uint8)),
-                self.maps,
-                torch.from_numpy(self.scores),
-            )
-        ]
-        if not team.is_first:
+        own = (
+            torch.from_numpy(self.images),
+            torch.from_numpy(self.masks.view(np.uint8)),
+            self.maps,
+            torch.from_numpy(self.scores),
+        )
+        gathered = [team.collected(part, n_images) for part in own]
+        parts = [part for part in gathered if part is not None]
+        if not parts:
             return None
-        images, masks, maps, scores = found
+        images, masks, maps, scores = parts
         return ClassScores(
             images.numpy(), masks.numpy().view(bool), maps.to(self.maps.device), scores.numpy()
         )
@@ -67,12 +70,12 @@ class ClassScores:
 def score_class(
     model: PaDiM, batches: Iterable[Batch], taps: Iterable[list[torch.Tensor]] | None = None
 ) -> ClassScores:
-    """Score the test images of a class, and keep what figures need of them.
+    """Score the test images of a class, and keep what its figures need.
 
     Args:
         model: fitted to the class.
         batches: its test images.
-        taps: of these, where the backbone has seen them already.
+        taps: the feature maps of ``batches``, if the backbone has computed them before.
     """
     seen: list[Batch] = []
 
@@ -85,12 +88,12 @@ def score_class(
         taps = model.tap_batches(images())
     else:
         seen += batches
-    found = list(model.score_batches(taps))  # nothing waits for the device here
-    if not found:
-        return ClassScores.of_none(model.config.crop)
+    results = list(model.score_batches(taps))  # nothing waits for the device here
+    if not results:
+        return ClassScores.empty(model.config.crop)
     return ClassScores(
         np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in seen]),
         np.concatenate([batch.masks.numpy() for batch in seen]),
-        torch.cat([maps for maps, _ in found]),
-        torch.cat([scores for _, scores in found]).cpu().numpy(),
+        torch.cat([maps for maps, _ in results]),
+        torch.cat([scores for _, scores in results]).cpu().numpy(),
     )

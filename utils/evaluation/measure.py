@@ -32,26 +32,20 @@ def measure_class(
     pixels, overlap = None, None
     if item.has_masks:
         pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
-    is_known = item.name in PAPER_ORDER
+    shares = _flagged_shares(calibration, rate, scored.scores, labels)
     return ClassRecord(
         class_name=item.name,
-        order=PAPER_ORDER.index(item.name) if is_known else len(PAPER_ORDER),
-        metrics={
-            **metrics(ranking, pixels, overlap),
-            **_flagged_shares(calibration, rate, scored.scores, labels),
-        },
+        order=(*PAPER_ORDER, item.name).index(item.name),
+        metrics=metrics(ranking, pixels, overlap) | shares,
         n_train=len(item.train),
         n_test=len(item.test),
         seconds=None,
-        notes=(
-            *_notes(item, labels, pixels is not None),
-            *_calibration_notes(calibration, rate),
-        ),
+        notes=_notes(item, labels, pixels) + _calibration_notes(calibration, rate, len(item.train)),
         threshold=choose_threshold(calibration, rate, ranking, pixels),
         curves={
-            "image_roc": _points(ranking.roc if ranking else None),
-            "pixel_roc": _points(pixels.roc if pixels else None),
-            "pro": _points(overlap.curve if overlap else None),
+            "image_roc": _points(ranking.roc) if ranking else None,
+            "pixel_roc": _points(pixels.roc) if pixels else None,
+            "pro": _points(overlap.curve) if overlap else None,
         },
         images=_image_records(item, scored, labels, calibration),
         data_digest=None,
@@ -133,27 +127,32 @@ def _image_records(
     )
 
 
-def _notes(item: AnomalyClass, labels: np.ndarray, has_pixels: bool) -> list[str]:
+def _notes(item: AnomalyClass, labels: np.ndarray, pixels: Ranking | None) -> tuple[str, ...]:
     if labels.all() or not labels.any():
         kind = "defective" if labels.all() else "good"
-        return [f"all test images are {kind}: there is no metric that ranks the two kinds"]
+        return (f"all test images are {kind}: there is no metric that ranks the two kinds",)
     if not item.has_masks:
-        return ["no ground truth masks: image-level numbers only"]
-    if not has_pixels:
-        return ["all masks are black, or all white, within the crop: image-level numbers only"]
-    return []
+        return ("no ground truth masks: image-level numbers only",)
+    if pixels is None:
+        return ("all masks are black, or all white, within the crop: image-level numbers only",)
+    return ()
 
 
-def _calibration_notes(calibration: Calibration | None, rate: float) -> list[str]:
+def _calibration_notes(
+    calibration: Calibration | None, rate: float, n_train: int
+) -> tuple[str, ...]:
     if calibration is None:
-        return ["two training images are too few to leave one out: no threshold but the test set's"]
+        return (
+            "two training images are too few to leave one out: no threshold but the test set's",
+        )
     if rate < calibration.finest_rate:
-        return [
-            f"{len(calibration.image_scores)} training images: thresholds are for "
-            f"{100 * calibration.finest_rate:.2g} % false alarms, the lowest rate they can promise"
-        ]
-    return []
+        finest = f"{100 * calibration.finest_rate:.2g} %"
+        return (
+            f"{n_train} training images: thresholds are for a false alarm rate of {finest}, "
+            "the lowest that so few can promise",
+        )
+    return ()
 
 
-def _points(curve: Curve | None) -> CurvePoints | None:
-    return None if curve is None else (curve.x.tolist(), curve.y.tolist())
+def _points(curve: Curve) -> CurvePoints:
+    return curve.x.tolist(), curve.y.tolist()

@@ -25,7 +25,7 @@ CHUNK = 2**22  # scores whose place among the positives is looked up at once
 
 @dataclass(frozen=True)
 class Curve:
-    """Points to draw, from (0, 0) on. They are thinned; the metrics are computed from all points."""
+    """Points to draw, from (0, 0) on. They are thinned; metrics are computed from all points."""
 
     x: np.ndarray
     y: np.ndarray
@@ -75,7 +75,7 @@ def rank(scores: torch.Tensor, labels: torch.Tensor) -> Ranking | None:
         The ranking; None if all labels are equal, because no ranking is defined then.
     """
     levels, _ = _levels(scores.flatten(), labels.flatten().to(scores.device))
-    return levels and _ranking(levels)
+    return None if levels is None else _ranking(levels)
 
 
 def rank_pixels(
@@ -255,5 +255,4 @@ def _thinned(x: torch.Tensor, y: torch.Tensor) -> Curve:
     ends = torch.tensor([len(x) - 1], device=x.device)
     kept = (torch.searchsorted(axis, grid * axis[-1]) for axis in (x, y))
     index = torch.cat((*kept, ends)).clamp(max=len(x) - 1).unique()
-    x, y = x[index].cpu().numpy(), y[index].cpu().numpy()
-    return Curve(x, y)
+    return Curve(x[index].cpu().numpy(), y[index].cpu().numpy())

@@ -285,7 +285,7 @@ def _do_class(
         scored = images_seen.score(model)
         if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
             item.check_unchanged(work.digest)
-        scored = scored.collected(len(item.test), team)
+        scored = scored.gather(len(item.test), team)
         model.gather()
         return scored
 

@@ -24,7 +24,8 @@ def compare(run_name: str, rows: Sequence[Row], reason_not_comparable: str | Non
         return [f"Not compared with the published numbers: {reason_not_comparable}."]
     heading = "## Comparison with the published numbers"
     incomplete = _incomplete_groups(rows)
-    compared = {row.name: row for row in rows if not (row.is_mean and row.name in incomplete)}
+    # A class may have the name of a group; then the mean, which comes later, is compared.
+    compared = {row.name: row for row in rows if row.name not in incomplete}
     parts, has_unconfirmed = [], False
     for metric in COMPARED:
         systems = published_results(run_name, metric)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib import colormaps
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,7 +16,7 @@ from utils.report.text import LONGEST, printable
 from utils.system.files import written_whole
 
 # Ten colours and four line styles tell forty classes apart.
-_COLOURS = colormaps["tab10"].colors
+_COLOURS = color_sequences["tab10"]
 _DASHES = ("-", "--", ":", "-.")
 ROC_SIZE, PRO_SIZE = (13, 6.2), (7.2, 6.2)  # inches
 
@@ -49,7 +49,7 @@ def draw_roc_curves(records: Sequence[ClassRecord], title: str, path: Path) -> N
 
 
 def draw_pro_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
-    """Per-region overlap up to the false positive rate of ``PRO_LIMIT``, one line for each class."""
+    """Per-region overlap up to the false positive rate ``PRO_LIMIT``, one line for each class."""
     figure = Figure(figsize=PRO_SIZE, layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
