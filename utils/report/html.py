@@ -37,8 +37,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"file_url": file_url, "number": format_number}
-    environment.globals["dash"] = DASH
+    environment.filters["file_url"] = file_url
+    environment.globals |= {"dash": DASH, "number": format_number}
     # The data in a page stay ASCII: a name that is not UTF-8 comes back from them unchanged.
     environment.policies["json.dumps_kwargs"] = {
         "ensure_ascii": True,
