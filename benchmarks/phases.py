@@ -27,7 +27,8 @@ from padim.config import PaDiMConfig
 from padim.fitting import GaussianLearner
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
-from utils.evaluation.class_record import ClassScores, choose_threshold, list_images, measure_class
+from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.measure import measure_class
 from utils.report.class_figures import draw_class_figures
 from utils.system.device import choose_device
 
@@ -118,18 +119,16 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
     maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
     shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
     scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
-    calibration, listed = model.calibration, list_images(item, scored, model.calibration)
-    timed(
+    record = timed(
         "metrics and curves",
         n_test,
-        lambda: measure_class(item, scored, listed, calibration, 0.01),
+        lambda: measure_class(item, scored, model.calibration, 0.01),
     )
-    threshold = choose_threshold(calibration, 0.01)
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "figures").mkdir()
-            draw_class_figures(item, scored, listed, threshold, None, Path(folder))
+            draw_class_figures(record, item, scored, None, Path(folder))
 
     timed("figures", n_test, draw)
     return found

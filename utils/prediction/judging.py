@@ -32,7 +32,7 @@ from padim.preprocessing import Preprocessing, read_image
 from utils.errors import OptionError
 from utils.prediction.load_model import load_fitted
 from utils.prediction.overlay import LEVELS_PER_UNIT, Placement, draw_overlay, map_levels
-from utils.report.prediction_page import PAGE_ROWS, render_prediction_page
+from utils.report.prediction_page import PAGE_ROWS, PredictionRow, render_prediction_page
 from utils.system.console import UNTRAINED, one_line, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable, write_json, write_text, written_whole
@@ -192,7 +192,10 @@ def predict(args: Namespace) -> int:
         run.go(images, device.type == "cuda")
         facts = _facts(args, model, judge, run)
         write_json(args.save_path / "summary.json", facts | {"versions": describe(device)})
-        rows = [asdict(item) | {"overlay": _address(run.writer, item, args)} for item in run.worst]
+        rows = [
+            PredictionRow(**asdict(item), overlay=_address(run.writer, item, args))
+            for item in run.worst
+        ]
         page = render_prediction_page(f"PaDiM {args.model.stem}", warnings, facts, rows)
         write_text(args.save_path / "index.html", page)
         _print_end(args, judge, run)
