@@ -10,7 +10,6 @@ import csv
 import errno
 import heapq
 import shutil
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from padim.model import PaDiM
 from padim.preprocessing import Preprocessing, read_image
 from utils.errors import OptionError
 from utils.prediction.load_model import load_fitted
+from utils.prediction.options import PredictOptions
 from utils.prediction.overlay import LEVELS_PER_UNIT, Placement, draw_overlay, map_levels
 from utils.report.prediction_page import PAGE_ROWS, render_prediction_page
 from utils.system.console import UNTRAINED, one_line, warn
@@ -110,7 +110,7 @@ class MapWriter:
     """
 
     def __init__(
-        self, save_path: Path, placement: Placement, judge: Judge, args: Namespace
+        self, save_path: Path, placement: Placement, judge: Judge, args: PredictOptions
     ) -> None:
         self._save_path = save_path
         self._placement = placement
@@ -167,7 +167,7 @@ class MapWriter:
             _save_png(overlay, self.overlay_path(image.name))
 
 
-def predict(args: Namespace) -> int:
+def predict(args: PredictOptions) -> int:
     """Judge images as the options say.
 
     Returns:
@@ -200,7 +200,7 @@ def predict(args: Namespace) -> int:
         return run.n_failed
 
 
-def _address(writer: MapWriter, item: Judgement, args: Namespace) -> str | None:
+def _address(writer: MapWriter, item: Judgement, args: PredictOptions) -> str | None:
     """Of an image's overlay, beside the page; None where it has none."""
     path = writer.overlay_path(item.name)
     return path.relative_to(args.save_path).as_posix() if path.is_file() else None
@@ -218,7 +218,7 @@ def output_path(folder: Path, name: str, suffix: str) -> Path:
 class _Run:
     """One pass over the images; afterwards its counts, and the worst images."""
 
-    def __init__(self, model: PaDiM, judge: Judge, writer: MapWriter, args: Namespace) -> None:
+    def __init__(self, model: PaDiM, judge: Judge, writer: MapWriter, args: PredictOptions) -> None:
         self.writer = writer
         self.n_judged = self.n_defective = self.n_failed = 0
         self.worst: list[Judgement] = []
@@ -328,7 +328,7 @@ def _doubts(calibration: Calibration | None, rate: float) -> list[str]:
     return []
 
 
-def _make_room(args: Namespace) -> None:
+def _make_room(args: PredictOptions) -> None:
     """With ``--overwrite`` empty the folder of what a prediction left.
 
     Raises:
@@ -353,7 +353,7 @@ def _make_room(args: Namespace) -> None:
             path.unlink()
 
 
-def _facts(args: Namespace, model: PaDiM, judge: Judge, run: _Run) -> dict[str, object]:
+def _facts(args: PredictOptions, model: PaDiM, judge: Judge, run: _Run) -> dict[str, object]:
     return {
         "model": str(args.model),
         "backbone": f"{model.backbone.name}, {'+'.join(model.backbone.layers)}",
@@ -372,7 +372,7 @@ def _facts(args: Namespace, model: PaDiM, judge: Judge, run: _Run) -> dict[str, 
     }
 
 
-def _print_end(args: Namespace, judge: Judge, run: _Run) -> None:
+def _print_end(args: PredictOptions, judge: Judge, run: _Run) -> None:
     called = f", {run.n_defective} of them defective" if judge.has_thresholds else ""
     rate = f" at a false alarm rate of {args.false_alarm_rate:g}" if judge.has_thresholds else ""
     print(f"{run.n_judged} images judged{called}{rate}")
