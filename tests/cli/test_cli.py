@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from scripts import ROOT
 
 from utils.cli.errors import explain, guard
+from utils.errors import OptionError
+from utils.system.files import check_writable
+from utils.system.lock import locked
 from utils.system.process import light_torchvision, tune_process
 
 
@@ -31,6 +37,9 @@ def test_the_collector_goes_on_after_a_failed_import() -> None:
 def test_the_stand_in_for_the_compiler_leaves_nothing_behind() -> None:
     code = """
 import sys
+from utils.errors import OptionError
+from utils.system.files import check_writable
+from utils.system.lock import locked
 from utils.system.process import light_torchvision
 with light_torchvision():
     import torchvision.models
@@ -56,6 +65,9 @@ def test_a_compiler_that_is_there_stays() -> None:
 def test_a_clean_exit_can_be_asked_for(wish: str, is_cleaned: bool) -> None:
     code = """
 import atexit
+from utils.errors import OptionError
+from utils.system.files import check_writable
+from utils.system.lock import locked
 from utils.system.process import exit_now
 atexit.register(print, "cleaned")
 exit_now(3)
@@ -119,3 +131,39 @@ def test_a_process_that_is_gone_is_named_as_such(monkeypatch: pytest.MonkeyPatch
         assert "another process" in (explain(error) or "")
     assert "NCCL" in (explain(RuntimeError("ncclInvalidUsage: Duplicate GPU detected")) or "")
     assert explain(RuntimeError("shape mismatch")) is None
+
+
+def test_a_lock_is_free_when_its_process_was_killed_and_its_children_live(tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+from pathlib import Path
+from utils.system.lock import locked
+with locked(Path(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "locked\n"
+            holder = f"process {process.pid} on"
+            with pytest.raises(OptionError, match=holder), locked(tmp_path):
+                pass
+            process.kill()
+            process.wait()
+            with locked(tmp_path):
+                assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_two_runs_may_check_a_folder_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check_writable, [tmp_path / "out"] * 200))
+    assert not list((tmp_path / "out").iterdir())

@@ -52,8 +52,8 @@ def weights_by_backbone(given: Sequence[str], backbones: Sequence[str]) -> dict[
     Raises:
         ValueError: anything else.
     """
-    if given in (["imagenet"], ["random"]):
-        return dict.fromkeys(backbones, given[0])
+    if len(given) == 1 and given[0] in ("imagenet", "random"):
+        return {name: given[0] for name in backbones}
     files = {}
     for item in given:
         name, _, file = item.partition("=")

@@ -199,7 +199,7 @@ def _complete_data(parser: Parser, args: argparse.Namespace) -> None:
 
 def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaperDefaults) -> None:
     if args.seeds is not None and len(set(args.seeds)) < len(args.seeds):
-        parser.error("--seeds names a seed twice")
+        parser.error("--seeds names one twice")
     if args.sigma > args.crop:
         parser.error(f"--sigma {args.sigma:g} is larger than the image, {args.crop} pixels")
     if args.layers is not None:  # "a b", "a,b" and "a, b" all name two

@@ -33,12 +33,11 @@ from utils.experiment.run_name import folder_name, obstacle, printable_options, 
 from utils.report.class_figures import draw_class_figures
 from utils.report.seeds import write_seed_tables
 from utils.report.tables import scores_csv, terminal_table
-from utils.system.console import DEMO, UNTRAINED, warn
+from utils.system.console import DEMO, UNTRAINED, progress, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.memory import keep_memory
-from utils.system.progress import progress
 
 
 @dataclass(frozen=True)

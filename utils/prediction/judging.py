@@ -33,12 +33,11 @@ from utils.prediction.load_model import load_fitted
 from utils.prediction.options import PredictOptions
 from utils.prediction.overlay import LEVELS_PER_UNIT, Placement, draw_overlay, map_levels
 from utils.report.prediction_page import PAGE_ROWS, render_prediction_page
-from utils.system.console import UNTRAINED, one_line, warn
+from utils.system.console import UNTRAINED, one_line, progress, say, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable, write_json, write_text, written_whole
 from utils.system.lock import locked
 from utils.system.memory import hold_memory_flat
-from utils.system.progress import progress, say
 
 OUTPUTS = ("scores.csv", "failed.csv", "summary.json", "index.html", "maps", "overlays")
 SCORES_COLUMNS = ("path", "score", "p_value", "decision")

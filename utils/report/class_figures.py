@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets.types import AnomalyClass, Sample
 from utils.evaluation.class_record import ClassScores
 from utils.report.figures import FigureMaker
-from utils.system.progress import progress
+from utils.system.console import progress
 
 
 def draw_class_figures(

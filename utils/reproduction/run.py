@@ -18,12 +18,11 @@ from utils.reproduction.passes import Network, Numbers, Pass
 from utils.reproduction.plan import Configuration, Dataset, Job
 from utils.reproduction.records import Records
 from utils.reproduction.report import Facts, write_report
-from utils.system.console import UNTRAINED, warn
+from utils.system.console import UNTRAINED, progress, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.memory import keep_memory
-from utils.system.progress import progress
 
 RESIZE = 256  # pixels, in every table
 
