@@ -53,7 +53,7 @@ def weights_by_backbone(given: Sequence[str], backbones: Sequence[str]) -> dict[
         ValueError: anything else.
     """
     if len(given) == 1 and given[0] in ("imagenet", "random"):
-        return {name: given[0] for name in backbones}
+        return dict.fromkeys(backbones, given[0])
     files = {}
     for item in given:
         name, _, file = item.partition("=")
