@@ -17,7 +17,7 @@ from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 from utils.evaluation.metrics import rank_pixels
 from utils.report.markdown import DASH
 from utils.reproduction import passes, plan

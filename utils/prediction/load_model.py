@@ -1,4 +1,4 @@
-"""A model file and the network it was fitted with, as one model that scores."""
+"""A model file and its network, loaded as one model that scores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def load_fitted(path: Path, weights: str | None, device: torch.device) -> tuple[
         device: where it will score.
 
     Returns:
-        The model, and whether its network was never trained.
+        The model, and whether its network is untrained.
 
     Raises:
         ModelError: the model file or the weights cannot be used, or do not belong together.
-        OptionError: the weights it was fitted with are not where they were.
+        OptionError: the weights file it was fitted with was moved.
     """
     header, tensors = read_model_file(path)
     chosen = header.weights if weights is None else weights
