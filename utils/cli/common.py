@@ -88,8 +88,8 @@ def add_rate(group: argparse._ActionsContainer) -> None:
         type=rate,
         default=0.01,
         metavar="RATE",
-        help="share of normal images, and of normal pixels, that the thresholds let through as "
-        "defective (default: %(default)s)",
+        help="false positive rate of the thresholds: the share of normal images, and of normal "
+        "pixels, that may exceed them (default: %(default)s)",
     )
 
 

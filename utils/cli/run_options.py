@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.layouts.catalogue import CATALOGUE, RD_VERSIONS
-from padim.config import PRECISIONS
+from padim.config import PRECISIONS, PaDiMConfig
 from utils.cli import common
 from utils.cli.common import Parser, real_number, whole_number
 from utils.experiment.options import RunOptions
 
+PAPER = PaDiMConfig()
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
 
 
@@ -88,14 +89,14 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--resize",
         type=whole_number(1, common.MAX_SIDE),
-        default=256,
+        default=PAPER.resize,
         help="side in pixels an image is resized to (default: %(default)s)",
     )
     data.add_argument(
         "--crop",
         type=_crop,
-        help="side of the centre crop in pixels, or none; default: 224 for MVTec AD and Rd-MVTec "
-        "AD, none for other data sets",
+        help="side of the centre crop in pixels, or none; default: "
+        f"{CATALOGUE['mvtec'].crop} for MVTec AD and Rd-MVTec AD, none for other data sets",
     )
 
 
@@ -121,13 +122,13 @@ def _add_method(method: argparse._ArgumentGroup, defaults: PaperDefaults) -> Non
     method.add_argument(
         "--epsilon",
         type=real_number(allow_zero=False, high=1e6),
-        default=0.01,
+        default=PAPER.epsilon,
         help="added to the diagonal of every covariance (default: %(default)s)",
     )
     method.add_argument(
         "--sigma",
         type=real_number(allow_zero=True),
-        default=4.0,
+        default=PAPER.sigma,
         help="standard deviation in pixels that smooths the map (default: %(default)s)",
     )
     common.add_rate(method)
@@ -149,7 +150,7 @@ def _add_reduction(method: argparse._ArgumentGroup, defaults: PaperDefaults) -> 
     seeds.add_argument(
         "--seed",
         type=whole_number(0, common.MAX_SEED),
-        default=0,
+        default=PAPER.seed,
         help="seed of the channels drawn (default: %(default)s)",
     )
     seeds.add_argument(
