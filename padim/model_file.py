@@ -103,13 +103,19 @@ def save_model(model: PaDiM, path: Path, is_half: bool = False) -> None:
     write_model_file(path, header, tensors)
 
 
-def load_model(path: Path, backbone: Backbone | None = None, weights: str | None = None) -> PaDiM:
+def load_model(
+    path: Path,
+    backbone: Backbone | None = None,
+    weights: str | None = None,
+    device: torch.device | None = None,
+) -> PaDiM:
     """Read a fitted model; see ``PaDiM.load``.
 
     Args:
         path: the file.
         backbone: the network that it was fitted with; None to load it.
         weights: ``imagenet``, ``random`` or a file for that; None for those that the model names.
+        device: where the model computes; None for where the backbone is.
 
     Raises:
         ModelError: as ``PaDiM.load``.
@@ -117,6 +123,8 @@ def load_model(path: Path, backbone: Backbone | None = None, weights: str | None
     header, tensors = read_model_file(path)
     if backbone is None:
         backbone = _load_backbone(header, weights, path)
+    if device is not None:
+        backbone = backbone.to(device)
     expected, found = (
         f"{name} {'+'.join(layers)} in {precision}, weights {checksum}"
         for name, layers, precision, checksum in (

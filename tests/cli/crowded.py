@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from padim import gaussian
 from padim.parallel.process_group import Team
 from padim.parallel.sharded_gaussian import OwnedGaussian
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 
 DONE_OTHERWISE = 3
 
@@ -33,7 +33,7 @@ def main() -> int:
     OwnedGaussian._distances = noted
     Team.room = lambda self: 0
     gaussian.KEPT_BYTES = int(os.environ.get("KEPT_BYTES", gaussian.KEPT_BYTES))
-    status = cli.main("resnet18", "crowded.py", "random", 100)
+    status = cli.main("resnet18")
     return status if scored else status or DONE_OTHERWISE
 
 

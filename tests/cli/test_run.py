@@ -15,13 +15,13 @@ from helpers import SIDE, class_record, draw_class, draw_image, expect_one_line,
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torchvision import models
+from utils.prediction.load_model import load_fitted
 
 from datasets.layouts.mvtec import read_class
 from datasets.types import Sample
 from padim.backbones import Backbone
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
-from utils.prediction.load_model import load_fitted
 from utils.report import curves
 from utils.report.class_figures import _figure_names
 from utils.report.figures import HEADER, panel_lefts

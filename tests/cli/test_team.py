@@ -26,7 +26,7 @@ from padim.gaussian import GaussianFit
 from padim.parallel import process_group as team
 from padim.parallel.process_group import Team
 from padim.parallel.sharded_gaussian import TeamFit
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 from utils.errors import OptionError
 from utils.system.device import choose_device
 
@@ -92,7 +92,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def alone(root: Path, save: Path, *argv: str) -> None:
     given = options(root, save, *argv)
-    assert cli.main("resnet18", "a script", "random", 100, given) == 0
+    assert cli.main("resnet18", given) == 0
 
 
 @pytest.mark.parametrize(

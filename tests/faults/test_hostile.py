@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hostile_trees import CHANGES, draw_hostile
 
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 
 SECONDS = 120  # a run that takes longer hangs
 N_TREES = int(os.environ.get("HOSTILE_TREES", len(CHANGES)))
@@ -92,7 +92,7 @@ def test_a_hostile_data_set(number: int, tmp_path: Path, capsys) -> None:
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(SECONDS)
     try:
-        status = cli.main("resnet18", "a script", "random", 100, argv)
+        status = cli.main("resnet18", argv)
     finally:
         signal.alarm(0)
     captured = capsys.readouterr()

@@ -1,7 +1,7 @@
-"""The map of a crop back in the original image: its place there, and what is shown of it.
+"""Putting the map of a crop back into the original image, and drawing it there.
 
-The model sees a crop of the resized image. The border around it is never looked at: it is 0 in a
-map and greyed and hatched in an overlay, so that nobody takes it for normal.
+The model sees a crop of the resized image and never the border around it. The border is 0 in a map,
+and grey and hatched in an overlay, so that nobody takes it for normal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HATCH, LINE_LIGHT = 10, 50  # pixels between two lines, and the levels by which 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the crop is, as ``padim.preprocessing.Preprocessing`` cuts it.
+    """Where ``padim.preprocessing.Preprocessing`` cuts the crop.
 
     Attributes:
         resize: side in pixels of the resized image.
@@ -35,17 +35,17 @@ class Placement:
     crop: int
 
     def box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the crop in an image: the pixels whose centres are in it."""
+        """Left, top, right, bottom of the crop in an image: the pixels whose centres are inside."""
         first = (self.resize - self.crop) // 2
         left, right = (self._edge(at, width) for at in (first, first + self.crop))
         top, bottom = (self._edge(at, height) for at in (first, first + self.crop))
         return left, top, right, bottom
 
     def on_image(self, crop_map: np.ndarray, width: int, height: int) -> np.ndarray:
-        """A map (crop, crop) at its place in an image: float32 (height, width), 0 around it."""
+        """Place a map (crop, crop) in an image: float32 (height, width), 0 around the crop."""
         before = (self.resize - self.crop) // 2
         padding = (before, self.resize - self.crop - before)
-        # Edge values go on into the border, so that what is interpolated at the edge is right.
+        # The edge values continue into the border, so that interpolation at the edge is right.
         padded = Image.fromarray(np.pad(crop_map, padding, mode="edge"))
         whole = np.asarray(padded.resize((width, height), Image.Resampling.BILINEAR))
         left, top, right, bottom = self.box(width, height)
@@ -71,7 +71,7 @@ def draw_overlay(
         image: uint8 (height, width, 3).
         crop_map: (crop, crop), in units of the pixel threshold.
         placement: of the crop.
-        has_threshold: whether the unit is one; where not, nothing is outlined.
+        has_threshold: whether the unit is a threshold; if not, nothing is outlined.
     """
     picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
@@ -90,7 +90,7 @@ def draw_overlay(
 
 
 def _hatched(picture: Image.Image) -> Image.Image:
-    """The picture grey and dark, with lighter lines across."""
+    """The picture in dark grey with lighter diagonal lines."""
     dark = picture.convert("L").point(lambda level: level * BORDER_LIGHT)
     lines = (np.arange(picture.height)[:, None] + np.arange(picture.width)) % HATCH == 0
     dark.paste(dark.point(lambda level: level + LINE_LIGHT), mask=Image.fromarray(lines))

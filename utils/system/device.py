@@ -1,4 +1,4 @@
-"""The device a run uses, and what it ran on."""
+"""The device of a run, and the versions it ran on."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ PACKAGES = ("torch", "torchvision", "efficientnet_pytorch", "numpy", "scikit-ima
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device of ``--device``; ``auto`` takes the first of CUDA, MPS and CPU that is there.
+    """Choose the device of ``--device``; ``auto`` takes CUDA, MPS or the CPU, the first available.
 
     Raises:
-        OptionError: the device is not there.
+        OptionError: the device is not available.
     """
     has_mps = torch.backends.mps.is_available()
     if wanted == "auto":
-        # Neither is faster than exact: TensorFloat-32 would be, on CUDA, but moves the scores.
         wanted = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    n_here = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun's, as LOCAL_RANK is
+    n_here = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun sets it, as it does LOCAL_RANK
     if wanted.startswith("cuda:") and n_here != "1":
         raise OptionError(
             f"--device {wanted} is one GPU for {n_here} processes: give cuda, or leave it out"
         )
-    if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # a GPU for each process
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # each process has a GPU of its own
         wanted = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(wanted)
     if device.type == "cuda":
@@ -36,14 +35,14 @@ def choose_device(wanted: str) -> torch.device:
         if (device.index or 0) >= count:
             there = f"this machine has {count} CUDA device{'s' * (count != 1)}"
             raise OptionError(f"--device {wanted}: {there}; give cpu, or leave it out")
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False  # faster, but it changes the scores
     if device.type == "mps" and not has_mps:
         raise OptionError(f"--device {wanted}: no MPS device here; give cpu, or leave it out")
     return device
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """Versions of all that numbers may depend on, and the machine."""
+    """Versions of everything that numbers may depend on, and the machine."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
