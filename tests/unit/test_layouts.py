@@ -15,7 +15,6 @@ from datasets.layouts import (
     LAYOUTS,
     btad,
     choose_classes,
-    mpdd,
     mvtec,
     preprocessing_of,
     shanghaitech,
@@ -151,7 +150,7 @@ def test_visa_without_a_table(tmp_path: Path, capsys) -> None:
 
 
 def test_mpdd_is_read_whole(data_root: Path, tmp_path: Path) -> None:
-    assert mpdd.read_class(data_root, "tiles") == mvtec.read_class(data_root, "tiles")
+    assert LAYOUTS["mpdd"].read_class(data_root, "tiles") == mvtec.read_class(data_root, "tiles")
     save = tmp_path / "out"
     argv = [f"--data_path={data_root}", f"--save_path={save}", "--weights=random"]
     from utils.cli.main import main
