@@ -7,14 +7,23 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 
 from datasets.errors import DataError
 from padim.errors import ModelError
 from utils.errors import OptionError
+from utils.experiment.options import RunOptions
+from utils.prediction.options import ExportOptions, PredictOptions
+from utils.reproduction.options import ReproduceOptions
 from utils.system.console import one_line
 
 SOME_FAILED = 1
 BAD_INPUT = 2
+_OPTIONS = {
+    field.name
+    for kind in (RunOptions, ReproduceOptions, PredictOptions, ExportOptions)
+    for field in fields(kind)
+}
 # A worker that dies is reported as a plain RuntimeError with one of these texts, and memory that a
 # CPU lacks with one of those; gloo, too, has no type for a process that is gone.
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
@@ -42,7 +51,7 @@ def guard(work: Callable[[], int], kept: str, advice: str) -> int:
     try:
         return work()
     except (DataError, ModelError, OptionError) as error:
-        return _fail(str(error))
+        return _fail(_as_option(error))
     except OSError as error:  # a full disk, or a folder that was removed during the run
         what = f"{error.filename}: " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}; {kept}")
@@ -77,6 +86,12 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
     if is_distributed and (_is_network_error(error) or _PROCESS_GONE.search(text)):
         return "another process of this run ended or cannot be reached; its own message says why"
     return None
+
+
+def _as_option(error: Exception) -> str:
+    """The message of an error; if it begins with a parameter that is an option, as the option."""
+    parameter = getattr(error, "parameter", None)
+    return f"--{error}" if parameter in _OPTIONS else str(error)
 
 
 def _is_network_error(error: Exception) -> bool:

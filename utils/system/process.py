@@ -44,8 +44,8 @@ def tune_process(is_memory_flat: bool = False) -> Iterator[None]:
         gc.enable()
 
 
-def tune_worker() -> None:
-    """Set up a process that decodes images.
+def tune_worker(_worker: int = 0) -> None:
+    """Set up a process that decodes images; for ``worker_init_fn`` of a loader.
 
     A worker hands tensors over through a connection that a thread of its own serves. If the run is
     stopped while it takes one, that thread sees the connection break. That is no error of the
