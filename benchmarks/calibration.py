@@ -26,7 +26,7 @@ from padim.anomaly_map import image_scores
 from padim.backbones import Backbone
 from padim.calibration import Calibration
 from padim.config import PaDiMConfig
-from padim.gaussian import GaussianFit
+from padim.fitting import GaussianLearner
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 
@@ -51,7 +51,7 @@ def main() -> None:
     for axes, (kind, dim) in zip(
         figure.subplots(1, 2), (("random", 100), ("none", None)), strict=True
     ):
-        model = PaDiM(backbone, PaDiMConfig(kind, dim)).fit(train.split(16), len(train))
+        model = PaDiM(backbone, PaDiMConfig(kind, dim)).fit_crops(train.split(16), len(train))
         left_out = model.calibration
         fitted = Calibration(score(model, train), left_out.pixel_levels)
         scores = score(model, test)
@@ -77,20 +77,22 @@ def crops(samples: tuple[Sample, ...]) -> torch.Tensor:
 
 
 def score(model: PaDiM, images: torch.Tensor) -> torch.Tensor:
-    return torch.cat([model.score(batch)[1] for batch in images.split(16)])
+    return torch.cat([model(batch)[1] for batch in images.split(16)])
 
 
 def refitting_error(model: PaDiM, train: torch.Tensor) -> float:
     """Of the image scores in closed form, against Gaussians fitted anew on all other images."""
     batches = train.split(16)
-    embeddings = torch.cat([model.reduction(model.taps(batch)).flatten(1, 2) for batch in batches])
-    learner = GaussianFit(len(train)).update(embeddings)
+    embeddings = torch.cat(
+        [model.embedding(model.features(batch)).flatten(1, 2) for batch in batches]
+    )
+    learner = GaussianLearner(len(train)).update(embeddings)
     learner.finish()
     step, largest = len(train) // N_REFITTED, 0.0
     for i in range(0, step * N_REFITTED, step):
-        rest = GaussianFit(len(train) - 1).update(embeddings[:i]) if i else None
-        rest = (rest or GaussianFit(len(train) - 1)).update(embeddings[i + 1 :])
-        pair = torch.cat((rest.finish()(embeddings[i : i + 1]), learner.left_out[i : i + 1]))
+        rest = GaussianLearner(len(train) - 1).update(embeddings[:i]) if i else None
+        rest = (rest or GaussianLearner(len(train) - 1)).update(embeddings[i + 1 :])
+        pair = torch.cat((rest.finish()(embeddings[i : i + 1]), learner.leave_one_out[i : i + 1]))
         refitted, closed = image_scores(model.anomaly_map(pair.unflatten(1, model.grid))).tolist()
         largest = max(largest, abs(closed - refitted) / refitted)
     return largest

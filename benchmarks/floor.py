@@ -35,7 +35,7 @@ def main() -> None:
     model = PaDiM(Backbone(args.backbone, args.weights), PaDiMConfig())
     for split in (item.train, item.test):
         for batch in stream.take(len(split)):
-            model.taps(batch.images)
+            model.features(batch.images)
     stream.close()
     exit_now(0)
 

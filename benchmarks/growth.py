@@ -18,7 +18,7 @@ import torch
 from common import machine, markdown
 from matplotlib.figure import Figure
 
-from padim.gaussian import GaussianFit
+from padim.fitting import GaussianLearner
 
 POSITIONS, BATCH = 56 * 56, 16
 STREAMED = [(n, 100) for n in (1000, 2000, 5000, 10_000, 20_000)]
@@ -66,7 +66,7 @@ def measure(n: int, d: int) -> tuple[float, float, float]:
     generator = torch.Generator().manual_seed(0)
     pool = torch.randn(BATCH, POSITIONS, d, generator=generator)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    learner, start = GaussianFit(n), time.perf_counter()
+    learner, start = GaussianLearner(n), time.perf_counter()
     for first in range(0, n, BATCH):
         # Another mixture each time, at next to no cost, so that rows are not the same again.
         batch = (

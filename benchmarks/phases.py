@@ -24,10 +24,11 @@ from datasets.loading.labelled import Batch, ImageStream
 from padim.anomaly_map import image_scores
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
-from padim.gaussian import GaussianFit
+from padim.fitting import GaussianLearner
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
-from utils.evaluation.class_record import ClassScores, choose_threshold, list_images, measure_class
+from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.measure import measure_class
 from utils.report.class_figures import draw_class_figures
 from utils.system.device import choose_device
 
@@ -94,10 +95,14 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
     config = PaDiMConfig(args.reduction, DIMS[args.backbone], resize=args.resize, crop=args.crop)
     model = PaDiM(backbone, config)
     train, test = images[:n_train].split(args.batch_size), images[n_train:].split(args.batch_size)
-    model.taps(train[0])  # the first call sets a device up
-    timed("backbone", n_train, lambda: [model.taps(batch) and None for batch in train])
-    timed("fit, backbone and leaving one out included", n_train, lambda: model.fit(train, n_train))
-    embeddings = [model.reduction(model.taps(batch)).flatten(1, 2) for batch in train]
+    model.features(train[0])  # the first call sets a device up
+    timed("backbone", n_train, lambda: [model.features(batch) and None for batch in train])
+    timed(
+        "fit, backbone and leaving one out included",
+        n_train,
+        lambda: model.fit_crops(train, n_train),
+    )
+    embeddings = [model.embedding(model.features(batch)).flatten(1, 2) for batch in train]
     learner = timed("fit: embeddings gathered", n_train, lambda: learn(embeddings, n_train))
     timed("fit: factors, and leaving one out", n_train, learner.finish, 1)
     learner = embeddings = None
@@ -106,26 +111,24 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
         timed(
             f"score, backbone included, batch {size}",
             n_test,
-            lambda batches=batches: [model.score(batch) for batch in batches],
+            lambda batches=batches: [model(batch) for batch in batches],
         )
-    ready = [model.reduction(model.taps(batch)).flatten(1, 2) for batch in test]
+    ready = [model.embedding(model.features(batch)).flatten(1, 2) for batch in test]
     timed("score: distances", n_test, lambda: [model.gaussian(batch) for batch in ready])
     grids = [model.gaussian(batch).unflatten(1, model.grid) for batch in ready]
     maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
     shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
     scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
-    calibration, listed = model.calibration, list_images(item, scored, model.calibration)
-    timed(
+    record = timed(
         "metrics and curves",
         n_test,
-        lambda: measure_class(item, scored, listed, calibration, 0.01),
+        lambda: measure_class(item, scored, model.calibration, 0.01),
     )
-    threshold = choose_threshold(calibration, 0.01)
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "figures").mkdir()
-            draw_class_figures(item, scored, listed, threshold, None, Path(folder))
+            draw_class_figures(record, item, scored, None, Path(folder))
 
     timed("figures", n_test, draw)
     return found
@@ -156,8 +159,8 @@ def shortest(work: Callable[[], object], repeats: int = 10) -> float:
     return min(seconds)
 
 
-def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianFit:
-    learner = GaussianFit(n_images)
+def learn(embeddings: list[torch.Tensor], n_images: int) -> GaussianLearner:
+    learner = GaussianLearner(n_images)
     for batch in embeddings:
         learner.update(batch)
     return learner

@@ -16,9 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run from anywhere, like th
 from datasets.layouts.mvtec import read_class
 from datasets.types import Sample
 from padim.backbones import Backbone, normalise
-from padim.embedding import draw_reduction
-from padim.gaussian import GaussianFit
+from padim.config import PaDiMConfig
+from padim.embedding import PatchEmbedding
+from padim.fitting import GaussianLearner
 from padim.preprocessing import Preprocessing
+from padim.reduction import draw_reduction
 
 STEP = 9  # of the 3136 positions every ninth is measured, which is one in every neighbourhood
 
@@ -33,21 +35,22 @@ def main() -> None:
     backbone = Backbone("resnet18", args.weights)
     print("channels  form      largest relative error of m^2   median")
     for kind, dim in (("random", 100), ("random", 200), ("none", None)):
-        reduction = draw_reduction(kind, backbone.channels, dim)
-        train = embeddings(backbone, reduction, item.train)
-        test = embeddings(backbone, reduction, item.test)
-        gaussian = GaussianFit(len(train)).update(train).finish()
+        reduction = draw_reduction(PaDiMConfig(kind, dim), sum(backbone.channels))
+        embedding = PatchEmbedding(backbone.channels, reduction)
+        train = embeddings(backbone, embedding, item.train)
+        test = embeddings(backbone, embedding, item.test)
+        gaussian = GaussianLearner(len(train)).update(train).finish()
         ours = gaussian(test).double().square()
         error = ((ours - squared_distances(train, test)) / squared_distances(train, test)).abs()
         form = "low rank" if gaussian.is_low_rank else "dense"
-        print(f"{reduction.dim:8}  {form:8}  {error.max():29.1e}  {error.median():7.1e}")
+        print(f"{embedding.dim:8}  {form:8}  {error.max():29.1e}  {error.median():7.1e}")
 
 
 @torch.inference_mode()
-def embeddings(backbone: Backbone, reduction: torch.nn.Module, samples: tuple[Sample, ...]):
+def embeddings(backbone: Backbone, embedding: PatchEmbedding, samples: tuple[Sample, ...]):
     """(n, positions measured, d)."""
     crops = torch.stack([Preprocessing().image(sample.path) for sample in samples])
-    parts = [reduction(backbone(normalise(batch))).flatten(1, 2) for batch in crops.split(16)]
+    parts = [embedding(backbone(normalise(batch))).flatten(1, 2) for batch in crops.split(16)]
     return torch.cat([part[:, ::STEP] for part in parts])
 
 

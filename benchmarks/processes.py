@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from common import ROOT, machine, markdown, measure
 
-from padim.parallel.process_group import Team
-from padim.parallel.sharded_gaussian import TeamFit
+from padim.parallel.process_group import ProcessGroup
 
 DRAWN = (1000, 56 * 56, 300)  # images, positions and channels, of which memory is measured
 BATCH = 5
@@ -111,17 +110,17 @@ def compare_memory(sizes: list[int]) -> str:
 def learn() -> float:
     """GB that this process took beside what it had before it learned anything."""
     n_images, positions, dim = DRAWN
-    team = Team.join(torch.device("cpu"))
-    learner = TeamFit(n_images, 0.01, True, team)
-    n_here = len(range(n_images)[team.share(n_images)])
-    generator = torch.Generator().manual_seed(team.rank)
+    group = ProcessGroup.from_environment(torch.device("cpu"))
+    learner = group.learner(n_images, positions, 0.01, True)
+    n_here = len(range(n_images)[group.shard(n_images)])
+    generator = torch.Generator().manual_seed(group.rank)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for first in range(0, n_here, BATCH):
         n_batch = min(BATCH, n_here - first)
         learner.update(torch.randn(n_batch, positions, dim, generator=generator))
-    learner.finish(positions)
+    learner.finish()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    team.leave()
+    group.close()
     return (after - before) * (1 if sys.platform == "darwin" else 1024) / GB
 
 

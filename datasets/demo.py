@@ -24,7 +24,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
-from datasets.errors import DataError
+from datasets.types import DataError
 
 VERSION = 1  # raise it whenever a pixel of the set changes: sets drawn earlier are then redrawn
 SIZE = 320
@@ -41,13 +41,13 @@ class Scene(NamedTuple):
     """A good product, and what a defect needs to know of it.
 
     image: the finished picture, without camera noise.
-    body: (SIZE, SIZE) signed distance to an object's outline, positive on it; a texture has none.
+    body: (SIZE, SIZE) signed distance to an object's outline, positive on it; empty for a texture.
     repaint: draws the same object, under the same light, with another outline.
     """
 
     image: np.ndarray
-    body: np.ndarray | None = None
-    repaint: Callable[[np.ndarray], np.ndarray] | None = None
+    body: np.ndarray = np.empty(0)
+    repaint: Callable[[np.ndarray], np.ndarray] = np.copy
 
 
 # ---------------------------------------------------------------------------- drawing tools
@@ -107,7 +107,7 @@ def _weave(rng: Generator) -> Scene:
     fibres = np.sin(2 * np.pi * (2.0 * across + 1.5 * along)) * 0.04
     dye = rng.normal(0, 0.035, (2, 128)).astype(np.float32)
     tone = 0.42 + 0.62 * height + fibres + np.where(warp_on_top, dye[0][column], dye[1][row])
-    colour = np.float32(((0.80, 0.78, 0.72), (0.47, 0.55, 0.64)))[warp_on_top.astype(int)]
+    colour = np.array(((0.80, 0.78, 0.72), (0.47, 0.55, 0.64)), np.float32)[warp_on_top.astype(int)]
     light = rng.normal(1, 0.03) + rng.normal(0, 0.06) * (X / SIZE - 0.5)
     light = light + rng.normal(0, 0.06) * (Y / SIZE - 0.5)
     return Scene(colour * (tone * light)[..., None])
@@ -177,10 +177,10 @@ def _gear(rng: Generator) -> Scene:
 
     def repaint(body: np.ndarray) -> np.ndarray:
         shadow = _ramp(np.roll(body, (7, 6), (0, 1)) + 5, 12)
-        ground = (plate * (1 - 0.6 * shadow))[..., None] * np.float32((0.95, 1.0, 1.06))
+        ground = (plate * (1 - 0.6 * shadow))[..., None] * np.array((0.95, 1.0, 1.06), np.float32)
         slope_y, slope_x = np.gradient(3.2 * _ramp(body, 5.0) - 3.0 * web)
         tone = sheen * (1 - 0.10 * web) + 0.28 * (slope_x + slope_y)
-        metal = tone[..., None] * np.float32((1.0, 1.0, 1.02))
+        metal = tone[..., None] * np.array((1.0, 1.0, 1.02), np.float32)
         alpha = np.clip(body + 0.5, 0, 1)[..., None]
         return ((ground + alpha * (metal - ground)) * exposure[..., None]).astype(np.float32)
 

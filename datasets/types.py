@@ -1,4 +1,4 @@
-"""What a data set is made of: samples, and classes of them."""
+"""What a data set consists of: samples, and classes of them; and the error for bad data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.errors import DataError
-from datasets.layouts.files import ENDINGS
+from padim.config import IMAGE_SUFFIXES
+from padim.errors import PaDiMError
 
 GOOD = "good"
+ENDINGS = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
+
+
+class DataError(PaDiMError):
+    """The data given cannot be used; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,8 @@ class Sample:
 
     Attributes:
         path: the image file, or a video.
-        defect: ``good`` or the name of the kind of defect.
-        mask: the ground truth file; None for a good image and where a class has no masks.
+        defect: ``good``, or the kind of defect.
+        mask: the ground truth file; None for a good image, and in a class without masks.
         frame: which frame of a video; None for an image file.
         mask_frame: which mask of a ``.npy`` file of many; None for an image file.
     """
@@ -59,15 +64,15 @@ class AnomalyClass:
         return bool(defective) and all(sample.mask is not None for sample in defective)
 
     def path_of(self, sample: Sample) -> str:
-        """How a sample is called in tables: its path from ``root``, and the frame."""
+        """The name of a sample in tables: its path from ``root``, and the frame."""
         path = sample.path.relative_to(self.root).as_posix()
         return path if sample.frame is None else f"{path}#{sample.frame}"
 
     def digest(self, with_times: bool = True) -> str:
-        """A checksum of the file names, sizes and times: tells whether the data have changed.
+        """A checksum of the names, sizes and times of the files: it reveals changed data.
 
         Args:
-            with_times: without, it is the same for a copy of the data.
+            with_times: if False, a copy of the data has the same checksum.
 
         Raises:
             DataError: a file is gone.
@@ -90,10 +95,10 @@ class AnomalyClass:
         return summary.hexdigest()[:16]
 
     def check_unchanged(self, digest: str) -> None:
-        """Make sure that the files are those of an earlier ``digest``.
+        """Check that the files are those of an earlier ``digest``.
 
         Raises:
-            DataError: they are not, so that nobody knows which ones were read.
+            DataError: they are not, so it is unknown which ones were read.
         """
         if self.digest() != digest:
             raise DataError(
@@ -109,11 +114,11 @@ def checked_class(
     train_place: Path,
     test_place: str,
 ) -> AnomalyClass:
-    """The class of these samples.
+    """Make the class of these samples.
 
     Args:
         name, root, train, test: as ``AnomalyClass`` has them.
-        train_place, test_place: where they were looked for, and for the test images what for.
+        train_place, test_place: where they were searched, for messages.
 
     Raises:
         DataError: too few training images, or no test image.

@@ -2,15 +2,62 @@
 
 One module a step, data going one way:
 
-    backbones     images           -> taps, one feature map a layer
-    embedding     taps             -> patch embeddings (B, P, d)
-    gaussian      patch embeddings -> Mahalanobis distances (B, P)
-    anomaly_map   distances        -> anomaly map (B, crop, crop) and image score
-    calibration   what unseen normal images score, so thresholds and p-values
-    model         all of it as one object: fit, score, save, load
+    preprocessing  image file       -> uint8 crop (3, crop, crop)
+    backbones      crops            -> feature maps, one a layer
+    embedding      feature maps     -> patch embeddings (B, H, W, d)
+    gaussian       patch embeddings -> Mahalanobis distances (B, P)          equations 1 and 2
+    anomaly_map    distances        -> anomaly map (B, crop, crop) and image score
+    calibration    leave-one-out scores of the training images -> thresholds and p-values
+    model          all of it as one object: fit, score, predict, save, load
 
-Beside them: ``config`` (a model's choices), ``factors`` (the algebra of the Gaussians), ``blocks``
-(work in blocks that fit the memory), ``model_file`` (a model on disk), ``onnx_graph`` (as ONNX).
+``reference`` says the same in NumPy float64, one function an equation. Behind the method stand
+``fitting`` and ``linalg`` (how Gaussians are learned and factorised), ``weights``, ``model_file``,
+``onnx_graph``, and ``parallel`` (blocks, threads, processes), which a reader may skip.
 
 Symbols: N training images, B batch, d channels kept, H x W grid, P = H * W positions.
+
+The package imports nothing of this project but itself, and changes nothing of the process.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from padim.backbones import Backbone
+    from padim.config import PaDiMConfig
+    from padim.errors import ImageError, ModelError, NotFittedError, PaDiMError
+    from padim.model import PaDiM, Prediction
+
+__version__ = "1.0.0"
+__all__ = [
+    "Backbone",
+    "ImageError",
+    "ModelError",
+    "NotFittedError",
+    "PaDiM",
+    "PaDiMConfig",
+    "PaDiMError",
+    "Prediction",
+    "__version__",
+]
+
+_MODULES = {
+    "Backbone": "backbones",
+    "ImageError": "errors",
+    "ModelError": "errors",
+    "NotFittedError": "errors",
+    "PaDiM": "model",
+    "PaDiMConfig": "config",
+    "PaDiMError": "errors",
+    "Prediction": "model",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: ``padim.config`` is read without PyTorch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'padim' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"padim.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Distances on the grid to an anomaly map at the crop's size, and its image score (section III-C).
+"""Distances on the grid to an anomaly map of the crop's size, and its image score (section III-C).
 
 The map is upsampled bicubically and smoothed by a Gaussian. Both steps are linear and separable, so
 each axis has one matrix A (crop x H) that does both, and a map is A D A'.
@@ -18,8 +18,15 @@ class AnomalyMap(nn.Module):
     Args:
         grid: (H, W) of the distances.
         crop: side of the map in pixels, that of the cropped image.
-        sigma: standard deviation of the smoothing in pixels; 0 for none.
+        sigma: standard deviation of the smoothing in pixels; 0 for no smoothing.
+
+    Example:
+        >>> AnomalyMap((56, 56), 224)(torch.zeros(1, 56, 56)).shape
+        torch.Size([1, 224, 224])
     """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
 
     def __init__(self, grid: tuple[int, int], crop: int, sigma: float = 4.0) -> None:
         super().__init__()
@@ -40,7 +47,7 @@ def image_scores(maps: torch.Tensor) -> torch.Tensor:
 def upsampling_matrix(size: int, crop: int) -> torch.Tensor:
     """Bicubic interpolation of ``size`` values to ``crop``, as a float64 (crop, size) matrix.
 
-    It is PyTorch's own, read off the identity: interpolating its columns leaves one axis alone.
+    The matrix is read off PyTorch's own interpolation of the identity along one axis.
     """
     identity = torch.eye(size, dtype=torch.float64)[None, None]
     return nn.functional.interpolate(identity, size=(crop, size), mode="bicubic")[0, 0]
@@ -57,7 +64,7 @@ def smoothing_matrix(size: int, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-radius, radius + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     kernel /= kernel.sum()
-    # Beyond an edge the signal goes back on itself, the edge's own value twice: d c b a|a b c d|d c
+    # Beyond an edge the signal is mirrored, the edge's own value twice: d c b a|a b c d|d c
     source = (torch.arange(size)[:, None] + offsets) % (2 * size)
     source = torch.where(source < size, source, 2 * size - 1 - source)
     matrix = torch.zeros(size, size, dtype=torch.float64)

@@ -1,30 +1,44 @@
-"""The three ImageNet networks of the paper, tapped at some layers and stopped after the last one.
+"""The three ImageNet networks of the paper, up to the last layer whose feature map is used.
 
-A network is seen as a chain of named stages (``layer1`` of a ResNet, ``block7`` of an EfficientNet,
-counted from 1), so a tap is a name and nothing after the last tap is ever run or kept.
+A network is a chain of named stages (``layer1`` of a ResNet, ``block7`` of an EfficientNet, counted
+from 1). A feature layer is the name of a stage; nothing after the last one is run or kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from padim.errors import ModelError
+from padim.config import PRECISIONS
+from padim.errors import ImageError, ModelError, unknown_name
+from padim.weights import checksum, draw_weights, load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Stages = list[tuple[str, nn.Module]]
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a network whose output can be used as a feature map.
+
+    Attributes:
+        name: such as ``layer1``.
+        channels: of its output.
+        stride: pixels of the image for each position of its output, per axis.
+        module: what computes it from the output of the stage before.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    module: nn.Module
 
 
 @dataclass(frozen=True)
@@ -32,54 +46,38 @@ class BackboneSpec:
     """What is known of a network before it is built.
 
     Attributes:
-        title: the network's name as the literature writes it.
+        title: the network's name in the literature.
         build: makes the whole network, untrained.
-        stages: the network as a chain of named modules, input first.
-        taps: the stages the paper reads.
-        weights_url: where the ImageNet weights come from; the file's name ends in their SHA-256.
+        stages: the network as a chain of stages, input first.
+        layers: the paper's feature layers.
+        weights_url: of the ImageNet weights; the file's name ends in its SHA-256.
     """
 
     title: str
     build: Callable[[], nn.Module]
-    stages: Callable[[nn.Module], Stages]
-    taps: tuple[str, ...]
+    stages: Callable[[Any], list[Stage]]
+    layers: tuple[str, ...]
     weights_url: str
 
 
 def _resnet(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        return getattr(_torchvision_models(), name)(weights=None)
+        from torchvision import models
+
+        return getattr(models, name)(weights=None)
 
     return build
 
 
-def _torchvision_models() -> ModuleType:
-    """``torchvision.models``, imported when it is needed, and without PyTorch's compiler.
-
-    torchvision asks the compiler one question, for box operators that no network here has, and the
-    answer takes an import of more than a second and 140 MB. So a stand-in answers: no.
-    """
-    name = "torch._dynamo.utils"
-    stand_in = ModuleType(name)
-    stand_in.is_compile_supported = lambda device_type: False
-    found = sys.modules.setdefault(name, stand_in)
-    try:
-        from torchvision import models
-    except ImportError:  # a torchvision that has more to ask
-        if found is not stand_in:
-            raise
-        del sys.modules[name]
-        from torchvision import models
-    finally:
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
-    return models
-
-
-def _resnet_stages(network: nn.Module) -> Stages:
+def _resnet_stages(network: Any) -> list[Stage]:
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-    layers = [(name, getattr(network, name)) for name in ("layer1", "layer2", "layer3", "layer4")]
-    return [("stem", stem), *layers]
+    stages = [Stage("stem", network.conv1.out_channels, 4, stem)]
+    for index in range(1, 5):
+        layer = getattr(network, f"layer{index}")
+        convolutions = [m for m in layer[-1].modules() if isinstance(m, nn.Conv2d)]
+        stride = 2 ** (index + 1)
+        stages.append(Stage(f"layer{index}", convolutions[-1].out_channels, stride, layer))
+    return stages
 
 
 def _efficientnet_b5() -> nn.Module:
@@ -88,10 +86,14 @@ def _efficientnet_b5() -> nn.Module:
     return EfficientNet.from_name("efficientnet-b5")
 
 
-def _efficientnet_stages(network: nn.Module) -> Stages:
+def _efficientnet_stages(network: Any) -> list[Stage]:
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
-    blocks = [(f"block{count}", block) for count, block in enumerate(network._blocks, start=1)]
-    return [("stem", stem), *blocks]
+    stages = [Stage("stem", network._conv_stem.out_channels, 2, stem)]
+    for count, block in enumerate(network._blocks, start=1):
+        stride = stages[-1].stride * block._depthwise_conv.stride[0]
+        channels = block._project_conv.out_channels
+        stages.append(Stage(f"block{count}", channels, stride, block))
+    return stages
 
 
 # IMAGENET1K_V1 for both ResNets: the V2 weights are another training, which the paper did not use.
@@ -100,21 +102,21 @@ BACKBONES: Mapping[str, BackboneSpec] = {
         title="ResNet-18",
         build=_resnet("resnet18"),
         stages=_resnet_stages,
-        taps=("layer1", "layer2", "layer3"),
+        layers=("layer1", "layer2", "layer3"),
         weights_url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
     ),
     "wide_resnet50_2": BackboneSpec(
         title="Wide ResNet-50-2",
         build=_resnet("wide_resnet50_2"),
         stages=_resnet_stages,
-        taps=("layer1", "layer2", "layer3"),
+        layers=("layer1", "layer2", "layer3"),
         weights_url="https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
     ),
     "efficientnet_b5": BackboneSpec(
         title="EfficientNet-B5",
         build=_efficientnet_b5,
         stages=_efficientnet_stages,
-        taps=("block7", "block20", "block26"),
+        layers=("block7", "block20", "block26"),
         weights_url="https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0/"
         "efficientnet-b5-b6417697.pth",
     ),
@@ -122,25 +124,32 @@ BACKBONES: Mapping[str, BackboneSpec] = {
 
 
 class Backbone(nn.Module):
-    """A network up to its last tap, with weights, frozen.
+    """A frozen network up to its last feature layer.
 
     Args:
-        name: a key of ``BACKBONES``.
+        name: ``resnet18``, ``wide_resnet50_2`` or ``efficientnet_b5``.
         weights: ``imagenet`` (downloaded once, then cached by PyTorch), ``random`` (drawn from
-            ``seed``), or the path of a file of weights, of which only the layers up to the last tap
-            are needed.
-        layers: the taps; None for the paper's.
+            ``seed``; to try the program only), or the path of a file of weights, in which layers
+            after the last feature layer may be missing.
+        layers: the feature layers; None for the paper's.
         seed: of the random weights.
-        precision: that its convolutions multiply in, one of ``config.PRECISIONS``.
+        precision: ``float32``, or ``bfloat16`` for the products of the convolutions.
 
     Attributes:
-        layers: names of the taps, in the order the network runs through them.
-        channels: channels of each tap.
+        layers: names of the feature layers, in the order in which the network computes them.
+        channels: of the feature map of each layer.
+        strides: pixels per position of each feature map.
         weights: as given, to say where they came from.
-        precision: as given.
+        checksum: of the weights up to the last feature layer, whatever file they came from.
 
     Raises:
-        ModelError: an unknown layer, or weights that cannot be had or are another network's.
+        ModelError: an unknown name or layer, or weights that are not there, damaged, or of another
+            network.
+
+    Example:
+        >>> backbone = Backbone("resnet18", weights="random")
+        >>> backbone.channels, backbone.grid(224)
+        ((64, 128, 256), (56, 56))
     """
 
     def __init__(
@@ -152,82 +161,118 @@ class Backbone(nn.Module):
         precision: str = "float32",
     ) -> None:
         super().__init__()
+        if name not in BACKBONES:
+            raise unknown_name("backbone", name, BACKBONES)
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
         spec = BACKBONES[name]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = spec.build()
             if str(weights) == "random":
-                _draw_weights(network)
+                draw_weights(network)
         stages = spec.stages(network)
+        used = _feature_stages(name, stages, spec.layers if layers is None else layers)
         self.name = name
         self.weights = str(weights)
         self.precision = precision
-        self.layers = _ordered_taps(name, [stage for stage, _ in stages], layers or spec.taps)
-        last = [stage for stage, _ in stages].index(self.layers[-1])
-        self.stages = nn.ModuleDict(stages[: last + 1])
+        self.layers = tuple(stage.name for stage in used)
+        self.channels = tuple(stage.channels for stage in used)
+        self.strides = tuple(stage.stride for stage in used)
+        last = stages.index(used[-1])
+        self.stages = nn.ModuleDict({stage.name: stage.module for stage in stages[: last + 1]})
         if str(weights) != "random":
-            _load_weights(network, self.stages, spec, weights)
+            load_weights(network, self.stages, spec.title, spec.weights_url, weights)
         self.eval().requires_grad_(False)
-        self._checksum = _checksum(self.stages)
+        self.checksum = checksum(self.stages)
         _fold_batch_norms(self.stages)
-        self.channels = self._count_channels()
+        self._grids: dict[int, tuple[int, int]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.parameters()).device
+
+    def grid(self, crop: int) -> tuple[int, int]:
+        """Height and width of the largest feature map of a ``crop`` x ``crop`` image.
+
+        About ``crop / min(strides)``; the padding of EfficientNets makes it one less for some
+        sizes. So the stages up to that feature map are run once on a blank image.
+        """
+        if crop not in self._grids:
+            largest = self.layers[self.strides.index(min(self.strides))]
+            blank = torch.zeros(1, 3, crop, crop, device=self.device)
+            with torch.inference_mode():
+                for name, stage in self.stages.items():
+                    blank = stage(blank)
+                    if name == largest:
+                        break
+            self._grids[crop] = (blank.shape[2], blank.shape[3])
+        return self._grids[crop]
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Run the network.
+        """Compute the feature maps.
 
         Args:
-            images: (B, 3, h, w), normalised with ``normalise``.
+            images: float32 (B, 3, h, w), normalised with ``normalise``.
 
         Returns:
-            A feature map (B, C_l, H_l, W_l), float32, for each tap, in the order of ``layers``.
+            A feature map (B, C_l, H_l, W_l), float32, for each of ``layers``.
         """
         if self.precision == "float32":
-            return self._taps(images)
+            return self._feature_maps(images)
         with torch.autocast(images.device.type, torch.bfloat16):
-            return [tap.float() for tap in self._taps(images)]
+            return [feature_map.float() for feature_map in self._feature_maps(images)]
 
-    def _taps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        taps = []
+    def _feature_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        feature_maps = []
         for name, stage in self.stages.items():
             images = stage(images)
             if name in self.layers:
-                taps.append(images)
-        return taps
-
-    def checksum(self) -> str:
-        """A checksum of the weights up to the last tap, whatever file they came from."""
-        return self._checksum
-
-    def _count_channels(self) -> tuple[int, ...]:
-        """Asked of the network itself, once, on a small blank image."""
-        with torch.inference_mode():
-            return tuple(tap.shape[1] for tap in self(torch.zeros(1, 3, 64, 64)))
+                feature_maps.append(images)
+        return feature_maps
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 images (B, 3, h, w) to float32 with ImageNet's mean and standard deviation.
+    """Scale uint8 images (B, 3, h, w) to float32 with ImageNet's mean and standard deviation.
 
-    The result is in channels-last order, in which convolutions on a CPU run up to half as long.
+    The result is in channels-last order, in which convolutions on a CPU take up to half the time.
+
+    Raises:
+        ImageError: the images are not uint8, or not of that shape.
     """
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
+        raise ImageError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; "
+            "expected torch.uint8 (B, 3, height, width) with values 0 to 255"
+        )
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
     scaled = images.contiguous(memory_format=torch.channels_last).to(torch.float32).div_(255)
     return scaled.sub_(mean).div_(std)
 
 
-def _checksum(stages: nn.ModuleDict) -> str:
-    summary = hashlib.sha256()
-    for name, tensor in sorted(stages.state_dict().items()):
-        if tensor.is_floating_point():
-            values = tensor.detach().to(torch.float32, memory_format=torch.contiguous_format)
-            summary.update(name.encode() + values.numpy().tobytes())
-    return summary.hexdigest()[:16]
+def _feature_stages(
+    backbone: str, stages: Sequence[Stage], layers: Sequence[str]
+) -> tuple[Stage, ...]:
+    """The stages named in ``layers``, in the order of the network."""
+    names = [stage.name for stage in stages]
+    if isinstance(layers, str) or not layers:
+        raise ModelError(f"layers {layers!r}: expected a list of layer names", "layers")
+    unknown = [layer for layer in layers if layer not in names]
+    if unknown:
+        raise ModelError(
+            f"layers: {backbone} has no layer {', '.join(map(str, unknown))}; "
+            f"it has {names[1]} to {names[-1]} and stem",
+            "layers",
+        )
+    return tuple(stage for stage in stages if stage.name in layers)
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
     """Fold every batch norm into the convolution before it: the same map in a tenth less time.
 
-    In the networks here a batch norm that is registered right after a convolution is applied right
+    In the networks here, a batch norm that is registered right after a convolution is applied right
     after it.
     """
     children = list(module.named_children())
@@ -237,102 +282,3 @@ def _fold_batch_norms(module: nn.Module) -> None:
             setattr(module, next_name, nn.Identity())
     for _, child in module.named_children():
         _fold_batch_norms(child)
-
-
-def _ordered_taps(name: str, stages: list[str], layers: Sequence[str]) -> tuple[str, ...]:
-    unknown = [layer for layer in layers if layer not in stages]
-    if unknown:
-        raise ModelError(
-            f"{name} has no layer {', '.join(unknown)}; it has {stages[1]} to {stages[-1]} and stem"
-        )
-    return tuple(stage for stage in stages if stage in layers)
-
-
-def _draw_weights(network: nn.Module) -> None:
-    """He's initialisation of every convolution, by its outputs, so that deep taps get a signal."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            # PyTorch's own counts all groups, which starves a depthwise convolution.
-            fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
-
-
-def _load_weights(
-    network: nn.Module, used: nn.ModuleDict, spec: BackboneSpec, weights: str | Path
-) -> None:
-    """Load ImageNet weights or a file's into ``network``, of which ``used`` is the part that runs.
-
-    Layers after the last tap may be missing; anything the network does not have may not be there,
-    for then the file is another network's (ResNet-34's holds all that ResNet-18 needs).
-    """
-    if str(weights) == "imagenet":
-        state, origin = _download(spec), spec.weights_url
-    else:
-        state, origin = _read_state_dict(Path(weights)), str(weights)
-    bad = [name for name, tensor in state.items() if not _is_usable(tensor)]
-    if bad:
-        raise ModelError(
-            f"weights {origin}: {bad[0]} is sparse, complex or not finite; give trained weights"
-        )
-    own = network.state_dict(keep_vars=True)
-    running = {id(tensor) for tensor in used.state_dict(keep_vars=True).values()}
-    needed = [name for name, tensor in own.items() if id(tensor) in running and tensor.dim() > 0]
-    foreign = [name for name in state if name not in own]
-    missing = [name for name in needed if name not in state]
-    misshapen = [name for name in needed if name in state and state[name].shape != own[name].shape]
-    for problem, names in (
-        ("lacks", missing),
-        ("has", foreign),
-        ("has another shape of", misshapen),
-    ):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ModelError(
-                f"weights {origin} are not those of {spec.title}: "
-                f"the file {problem} {names[0]}{more}"
-            )
-    network.load_state_dict({name: state[name] for name in state if name in needed}, strict=False)
-
-
-def _is_usable(tensor: torch.Tensor) -> bool:
-    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    return is_plain and not tensor.is_complex() and bool(tensor.isfinite().all())
-
-
-def _download(spec: BackboneSpec) -> dict[str, torch.Tensor]:
-    file = Path(torch.hub.get_dir(), "checkpoints", Path(spec.weights_url).name)
-    try:
-        return torch.hub.load_state_dict_from_url(
-            spec.weights_url, map_location="cpu", check_hash=True, weights_only=True
-        )
-    except Exception as error:  # no network, no room, another hash, or a damaged file in the cache
-        if file.is_file():
-            raise ModelError(f"weights file {file} is damaged; delete it, and run again") from error
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"the ImageNet weights of {spec.title} cannot be had ({reason}): "
-            f"fetch {spec.weights_url} and put it at {file}, or pass the file with --weights FILE"
-        ) from error
-
-
-def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """A file of tensors by name, or one with such a dictionary under ``state_dict``."""
-    if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise ModelError(f"weights file {path} {what}; give imagenet, random or a file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats, for which there is a line below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen kinds on a file that is something else
-        raise ModelError(
-            f"weights file {path} cannot be loaded: expected a state_dict saved by torch.save, "
-            "tensors only"
-        ) from error
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not all(torch.is_tensor(item) for item in state.values()):
-        raise ModelError(
-            f"weights file {path} holds no state_dict, a dictionary of tensors by name"
-        )
-    return state

@@ -1,83 +1,129 @@
-"""What unseen normal images score, learned from the training images alone.
+"""Thresholds and p-values, learned from the training images alone.
 
-Each training image is scored by the Gaussians of the others (``factors``), which is
-how an unseen normal image is scored, so thresholds at a chosen rate of false alarms need neither
-defects nor images set aside. The scores by the Gaussians the images were fitted with would not do:
-they are far too low.
+Each training image is scored by the Gaussians of the other images (leave-one-out, see ``linalg``),
+which is how an unseen normal image is scored. So a threshold for a chosen false positive rate needs
+neither defects nor images set aside. The scores by the Gaussians that the images were fitted with
+would not do: they are far too low.
+
+The decision rule, everywhere: an image is defective if its score > the image threshold, and a pixel
+is if its map value > the pixel threshold.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from padim.anomaly_map import image_scores
+from padim.errors import ModelError
 
-# Of all pixels' scores only the levels that these shares of them exceed are kept.
-MAX_PIXELS = 1_000_000
-PIXEL_RATES = 10.0 ** torch.linspace(-6, 0, 601, dtype=torch.float64)
+MAX_PIXELS = 1_000_000  # of all pixels of the training images, at most so many are looked at
+# Of their scores the quantiles at these rates are kept: 100 for each power of ten from 1e-6 to 1.
+LOWEST_EXPONENT = -6
+RATES_PER_DECADE = 100
+N_PIXEL_RATES = -LOWEST_EXPONENT * RATES_PER_DECADE + 1
+PIXEL_RATES = 10.0 ** torch.linspace(LOWEST_EXPONENT, 0, N_PIXEL_RATES, dtype=torch.float64)
 
 
 class Calibration(nn.Module):
     """The scores of normal images that the model has not seen.
 
     Args:
-        image_scores: float32 (n,), of the training images, each left out of its model.
+        scores: float32 (n,), image scores of the training images, each left out of its model.
         pixel_levels: float32 (601,), the map values that the shares ``PIXEL_RATES`` of their
             pixels exceed.
+
+    Example:
+        >>> calibration = Calibration.from_maps([torch.arange(19.0).view(19, 1, 1)])
+        >>> calibration.image_threshold(0.05), calibration.finest_rate
+        (18.0, 0.05)
     """
 
-    def __init__(self, image_scores: torch.Tensor, pixel_levels: torch.Tensor) -> None:
+    image_scores: torch.Tensor
+    pixel_levels: torch.Tensor
+
+    def __init__(self, scores: torch.Tensor, pixel_levels: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("image_scores", image_scores.sort().values)
+        self.register_buffer("image_scores", scores.sort().values)
         self.register_buffer("pixel_levels", pixel_levels)
 
     @classmethod
-    def of_maps(cls, maps: Iterable[torch.Tensor], n_pixels: int) -> Calibration:
-        """From the maps of the images left out.
+    def from_maps(cls, maps: Iterable[torch.Tensor], n_pixels: int = 0) -> Calibration:
+        """Calibrate with leave-one-out maps.
 
         Args:
             maps: batches (B, crop, crop).
-            n_pixels: in all of them; where they are more than ``MAX_PIXELS``, a part is looked at.
+            n_pixels: of all maps; beyond ``MAX_PIXELS`` an even sample of them is used.
         """
-        step = max(1, n_pixels // MAX_PIXELS) | 1  # odd, so that it takes turns in the columns
         scores, pixels = [], []
         for batch in maps:
             scores.append(image_scores(batch))
-            pixels.append(batch.flatten()[::step])
+            pixels.append(batch.flatten()[:: sampling_step(n_pixels, batch.shape[-1])])
         levels = torch.cat(pixels).sort(descending=True).values
         exceeded = (PIXEL_RATES * len(levels)).ceil().long() - 1
         return cls(torch.cat(scores), levels[exceeded.clamp(min=0).to(levels.device)])
 
     @property
     def finest_rate(self) -> float:
-        """The lowest rate of false alarms that so many images can promise, 1 / (n + 1)."""
+        """The lowest false positive rate that n images can promise, 1 / (n + 1)."""
         return 1 / (len(self.image_scores) + 1)
 
     def p_values(self, scores: torch.Tensor) -> torch.Tensor:
-        """Conformal p-values of image scores, float64: low where a normal image is unlikely.
+        """Conformal p-values of image scores, float64 (Vovk et al., 2005): low if not normal.
 
-        The share of the normal images, the new one among them, that score as high. A normal image
-        has a p-value of at most p with a probability of at most p.
+        The share of the n normal images and the new one that score at least as high as the new one.
+        A normal image has a p-value of at most p with a probability of at most p.
         """
         n = len(self.image_scores)
         lower = torch.searchsorted(self.image_scores, scores.to(self.image_scores))
         return (1 + n - lower).double() / (n + 1)
 
-    def image_threshold(self, rate: float) -> float:
-        """The image score above which an image is called defective.
+    def image_threshold(self, false_positive_rate: float) -> float:
+        """The image score above which an image is defective.
 
         Args:
-            rate: of false alarms, 0 to 1; below ``finest_rate`` that is taken.
-        """
-        n = len(self.image_scores)
-        called = max(1, int(rate * (n + 1) + 1e-9))
-        return float(self.image_scores[n - min(called, n)])
+            false_positive_rate: of normal images, above 0 and at most 1. Below ``finest_rate``, the
+                threshold is that of ``finest_rate``.
 
-    def pixel_threshold(self, rate: float) -> float:
-        """The map value above which a pixel is called defective; ``rate`` is of normal pixels."""
-        wanted = torch.log10(torch.tensor(max(rate, 1e-6), dtype=torch.float64))
-        index = int(((wanted + 6) * 100).round().clamp(0, 600))
-        return float(self.pixel_levels[index])
+        Raises:
+            ModelError: the rate is out of range.
+        """
+        _check_rate(false_positive_rate)
+        n = len(self.image_scores)
+        flagged = max(1, int(false_positive_rate * (n + 1) + 1e-9))
+        return float(self.image_scores[n - min(flagged, n)])
+
+    def pixel_threshold(self, false_positive_rate: float) -> float:
+        """The map value above which a pixel is defective; the rate is of normal pixels.
+
+        Raises:
+            ModelError: the rate is out of range.
+        """
+        _check_rate(false_positive_rate)
+        wanted = torch.log10(torch.tensor(false_positive_rate, dtype=torch.float64))
+        index = int(((wanted - LOWEST_EXPONENT) * RATES_PER_DECADE).round())
+        return float(self.pixel_levels[max(0, min(index, N_PIXEL_RATES - 1))])
+
+
+def sampling_step(n_pixels: int, side: int) -> int:
+    """Every how many pixels one is used, so that every column and row of a map is seen.
+
+    Args:
+        n_pixels: of all maps.
+        side: of a map; the step has no factor in common with it.
+    """
+    step = max(1, n_pixels // MAX_PIXELS) | 1
+    while math.gcd(step, side) > 1:
+        step += 2
+    return step
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate <= 1:
+        raise ModelError(
+            f"false_positive_rate {rate!r}: expected a number above 0 and at most 1",
+            "false_positive_rate",
+        )

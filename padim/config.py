@@ -1,24 +1,39 @@
-"""The choices of a model."""
+"""The choices of a model: names, defaults and ranges, one place for each. Imports no PyTorch."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-PRECISIONS = ("float32", "bfloat16")  # that a network multiplies in; its sums are float32 in either
+from padim.errors import ModelError, unknown_name
+
+REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
+PRECISIONS = ("float32", "bfloat16")  # of the network's products; its sums are float32 in either
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 8192  # pixels; a mistyped size should not exhaust the memory
 
 
 @dataclass(frozen=True)
 class PaDiMConfig:
-    """What, beside the backbone, decides how a model scores an image.
+    """Everything but the backbone that decides how a model scores an image.
 
     Attributes:
-        reduction: ``random``, ``semi_orthogonal``, ``pca`` or ``none``.
-        embedding_dim: channels kept, d; of no meaning with ``none``.
-        seed: of the channels or the projection drawn.
-        resize: side in pixels an image is resized to before the crop.
-        crop: side in pixels of the image the model sees and of the map it gives.
-        epsilon: added to the diagonal of every covariance.
-        sigma: smoothing of the map in pixels.
+        reduction: ``random`` (the paper's Rd), ``semi_orthogonal``, ``pca`` or ``none``.
+        embedding_dim: d, the channels kept; ignored with ``none``.
+        seed: of the random channels or the random projection.
+        resize: side in pixels that an image is resized to before the crop.
+        crop: side in pixels of the crop that the model sees and of the map that it gives.
+        epsilon: added to the diagonal of every covariance (equation 1).
+        sigma: standard deviation in pixels of the Gaussian that smooths the map.
+
+    Raises:
+        ModelError: a value is of the wrong type or out of range.
+
+    Example:
+        >>> PaDiMConfig(reduction="none", crop=256).sigma
+        4.0
     """
 
     reduction: str = "random"
@@ -28,3 +43,41 @@ class PaDiMConfig:
     crop: int = 224
     epsilon: float = 0.01
     sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.reduction not in REDUCTIONS:
+            raise unknown_name("reduction", self.reduction, REDUCTIONS)
+        if self.reduction != "none":
+            _check_whole("embedding_dim", self.embedding_dim, 1)
+        _check_whole("seed", self.seed, 0, MAX_SEED)
+        _check_whole("resize", self.resize, 1, MAX_SIDE)
+        _check_whole("crop", self.crop, 1, MAX_SIDE)
+        if self.crop > self.resize:
+            raise ModelError(f"crop {self.crop} is larger than resize {self.resize}", "crop")
+        for name, low in (("epsilon", "above 0"), ("sigma", "from 0 up")):
+            value = getattr(self, name)
+            is_number = type(value) in (int, float) and math.isfinite(value)
+            if not is_number or value < 0 or (name == "epsilon" and value == 0):
+                raise ModelError(f"{name} {value!r} is out of range; expected a number {low}", name)
+        if self.sigma > self.crop:
+            raise ModelError(
+                f"sigma {self.sigma:g} is larger than the image, {self.crop} pixels", "sigma"
+            )
+
+    @classmethod
+    def of_paper(cls, backbone: str) -> PaDiMConfig:
+        """The paper's configuration of a backbone; the default for one that it does not have."""
+        return PAPER_CONFIGS.get(backbone, cls())
+
+
+def _check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
+    if type(value) is not int or value < low or (high is not None and value > high):
+        upper = f" to {high}" if high else " up"
+        raise ModelError(f"{name} {value!r}: expected a whole number from {low}{upper}", name)
+
+
+PAPER_CONFIGS: Mapping[str, PaDiMConfig] = {
+    "resnet18": PaDiMConfig("random", 100),
+    "wide_resnet50_2": PaDiMConfig("random", 550),
+    "efficientnet_b5": PaDiMConfig("none", None),
+}

@@ -1,165 +1,97 @@
-"""Taps to patch embeddings, with the channels reduced on the way (paper, section III-A and III-B).
+"""Feature maps to patch embeddings (paper, sections III-A and III-B).
 
-The embedding of a position is the concatenation of the taps there, the deeper and coarser ones
-repeated up to the grid of the largest. Every reduction of it is linear in the channels, so it is
-applied to each tap at its own resolution before the repetition: what is dropped is never built.
+The embedding of a position is the concatenation of the feature maps there, the coarser ones
+repeated up to the grid of the largest. The reduction is linear in the channels, so it is applied to
+each feature map at its own resolution, before the repetition: what is dropped is never built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import nn
 
-from padim.errors import ModelError
-from padim.parallel.process_group import ALONE, Team
+from padim.reduction import Reduction
 
 
-class Reduction(nn.Module):
-    """From all channels of the taps to the d that are kept: some of them, or projections of all.
+class PatchEmbedding(nn.Module):
+    """From the feature maps of all layers to embeddings of d channels.
 
     Args:
-        channels: channels of each tap, C in all.
-        ids: sorted channel ids, int64 (d,), where channels are picked.
-        projection: float32 (C, d), where they are projected. One of the two is None.
+        channels: of each feature map, C in all.
+        reduction: which of them are kept, or how they are projected.
+
+    Attributes:
+        ids: channel ids, int64 (d,), or None.
+        projection: float32 (C, d), or None.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        ids: torch.Tensor | None = None,
-        projection: torch.Tensor | None = None,
-    ) -> None:
+    ids: torch.Tensor | None
+    projection: torch.Tensor | None
+
+    def __init__(self, channels: Sequence[int], reduction: Reduction) -> None:
         super().__init__()
         self.channels = tuple(channels)
-        self.register_buffer("ids", ids)
-        self.register_buffer("projection", projection)
-        if projection is None:
-            ends = torch.tensor(self.channels).cumsum(0)
-            counts = torch.searchsorted(ids, ends).diff(prepend=torch.tensor([0]))
-            self._ids_per_tap = counts.tolist()
+        self.register_buffer("ids", reduction.ids)
+        self.register_buffer("projection", reduction.projection)
+        self._ids_per_layer = _count_ids(self.channels, reduction.ids)
 
     @property
     def dim(self) -> int:
         """d, the channels kept."""
-        return len(self.ids) if self.projection is None else self.projection.shape[1]
+        if self.ids is not None:
+            return len(self.ids)
+        assert self.projection is not None
+        return self.projection.shape[1]
 
-    def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Patch embeddings of a batch.
+    def values(self) -> np.ndarray:
+        """The ids, or the values of the projection: what tells one draw from another."""
+        tensor = self.projection if self.ids is None else self.ids
+        assert tensor is not None
+        return tensor.cpu().numpy()
+
+    def forward(self, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Embed a batch.
 
         Args:
-            taps: a (B, C_l, H_l, W_l) map for each tap.
+            feature_maps: (B, C_l, H_l, W_l) of each layer.
 
         Returns:
-            float32 (B, H, W, d) on the grid of the largest tap.
+            Patch embeddings, float32 (B, H, W, d), on the grid of the largest feature map.
         """
-        grid = max((tap.shape[-2:] for tap in taps), key=lambda size: size[0] * size[1])
+        sizes = [tuple(feature_map.shape[-2:]) for feature_map in feature_maps]
+        grid = max(sizes, key=lambda size: size[0] * size[1])
         if self.projection is None:
-            return torch.cat([_repeat(part, grid) for part in self._picked(taps)], dim=-1)
+            return torch.cat([_repeat(part, grid) for part in self._picked(feature_maps)], dim=-1)
         projections = self.projection.split(self.channels)
-        return sum(
-            _repeat(tap.permute(0, 2, 3, 1) @ projection, grid)
-            for tap, projection in zip(taps, projections, strict=True)
+        parts = (
+            _repeat(feature_map.permute(0, 2, 3, 1) @ projection, grid)
+            for feature_map, projection in zip(feature_maps, projections, strict=True)
         )
+        return reduce(torch.add, parts)
 
-    def _picked(self, taps: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The channels kept of each tap, (B, H_l, W_l, d_l), where there are any."""
+    def _picked(self, feature_maps: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The kept channels of each feature map, (B, H_l, W_l, d_l), if there are any."""
+        assert self.ids is not None
         first = 0
-        for tap, ids in zip(taps, self.ids.split(self._ids_per_tap), strict=True):
+        for feature_map, ids in zip(feature_maps, self.ids.split(self._ids_per_layer), strict=True):
             if len(ids):
-                yield tap.permute(0, 2, 3, 1)[..., ids - first]
-            first += tap.shape[1]
-
-    def checksum_source(self) -> np.ndarray:
-        """What tells one draw from another: the ids, or the projection's values."""
-        return (self.ids if self.projection is None else self.projection).cpu().numpy()
+                yield feature_map.permute(0, 2, 3, 1)[..., ids - first]
+            first += feature_map.shape[1]
 
 
-def draw_reduction(
-    kind: str, channels: Sequence[int], dim: int | None, seed: int = 0
-) -> Reduction | None:
-    """The reduction of a run, drawn once from ``seed``; None for ``pca``, which has to be fitted.
-
-    ``random`` picks d channels (the paper's Rd), ``semi_orthogonal`` projects on the Q of a
-    Gaussian C x d matrix (Kim et al., arXiv 2105.14737), ``none`` keeps all C.
-
-    Raises:
-        ModelError: more channels asked for than there are.
-    """
-    total = sum(channels)
-    if kind == "none":
-        return Reduction(channels, ids=torch.arange(total))
-    if dim is None or not 1 <= dim <= total:
-        raise ModelError(
-            f"--embedding_dim {dim}: the chosen layers have {total} channels; give 1 to {total}"
-        )
-    # RandomState's streams are frozen for good, which no other generator at hand promises: the same
-    # seed gives the same channels in ten years.
-    draw = np.random.RandomState(seed)
-    if kind == "random":
-        return Reduction(channels, ids=torch.from_numpy(np.sort(draw.permutation(total)[:dim])))
-    if kind == "semi_orthogonal":
-        q, r = np.linalg.qr(draw.standard_normal((total, dim)))
-        q *= np.sign(np.diag(r))  # makes the factorisation, and so the projection, unique
-        return Reduction(channels, projection=torch.from_numpy(q).to(torch.float32))
-    return None
+def _count_ids(channels: Sequence[int], ids: torch.Tensor | None) -> list[int]:
+    """How many of the sorted ids belong to each layer; empty for a projection."""
+    if ids is None:
+        return []
+    ends = torch.tensor(channels).cumsum(0)
+    return torch.searchsorted(ids.cpu(), ends).diff(prepend=torch.tensor([0])).tolist()
 
 
-def fit_pca(
-    taps: Iterable[Sequence[torch.Tensor]],
-    channels: Sequence[int],
-    dim: int,
-    team: Team = ALONE,
-) -> Reduction:
-    """The projection on the ``dim`` first principal components of all patch embeddings.
-
-    The components are those of the pooled covariance over images and positions. The mean is not
-    taken off: a shift common to all embeddings changes no Mahalanobis distance.
-
-    Args:
-        taps: batches of taps of the training images.
-        channels: channels of each tap.
-        dim: components kept.
-        team: the processes that do this together, each with its share of the images.
-    """
-    total = sum(channels)
-    every = Reduction(channels, ids=torch.arange(total))
-    count, first = 0, None
-    mean = torch.zeros(total, dtype=torch.float64)
-    scatter = torch.zeros(total, total, dtype=torch.float64)
-    for batch in taps:
-        rows = every.to(batch[0].device)(batch).reshape(-1, total)
-        if first is None:
-            first = rows.mean(dim=0)  # a shift near the mean keeps float32 products exact enough
-        rows = rows - first
-        count += len(rows)
-        mean = mean + rows.sum(dim=0).cpu().double()
-        scatter = scatter + (rows.T @ rows).cpu().double()
-    if team.size > 1:
-        count, mean, scatter = _added(count, first, mean, scatter, team)
-    covariance = scatter / count - torch.outer(mean, mean) / count**2
-    components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
-    components = team.told(components)  # one sign for all
-    device = None if first is None else first.device
-    return Reduction(channels, projection=components.to(device, torch.float32).contiguous())
-
-
-def _added(
-    count: int, shift: torch.Tensor | None, mean: torch.Tensor, scatter: torch.Tensor, team: Team
-) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """The sums of all processes, about zero instead of a shift of each one's own."""
-    if shift is not None:
-        shift = shift.cpu().double()
-        cross = torch.outer(mean, shift)
-        scatter = scatter + cross + cross.T + count * torch.outer(shift, shift)
-        mean = mean + count * shift
-    counts, mean, scatter = team.added((torch.tensor([count]), mean, scatter))
-    return int(counts), mean.cpu(), scatter.cpu()
-
-
-def _repeat(part: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+def _repeat(part: torch.Tensor, grid: tuple[int, ...]) -> torch.Tensor:
     """Repeat a map (B, h, w, c), channels last, up to the grid (nearest): (B, H, W, c)."""
     if part.shape[1:3] == grid:
         return part

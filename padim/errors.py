@@ -1,5 +1,51 @@
-"""The errors the method raises for what a user gave it."""
+"""The errors that the library raises. Each message is one line and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
-class ModelError(ValueError):
-    """An option, a weights file or a model file cannot be used; the message is one line."""
+class PaDiMError(ValueError):
+    """Base of all errors that the library raises on purpose.
+
+    Args:
+        message: one line that names the value, what was expected and how to fix it.
+        parameter: the parameter at fault, if the message starts with its name.
+    """
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class ModelError(PaDiMError):
+    """A parameter, a weights file or a model file cannot be used."""
+
+
+class DeviceMemoryError(ModelError):
+    """The memory of a device does not suffice for the smallest block of work."""
+
+
+class NotFittedError(ModelError):
+    """The model has to be fitted first."""
+
+
+class ImageError(PaDiMError):
+    """An image cannot be read, or has a type, shape or size that cannot be used."""
+
+
+def unknown_name(parameter: str, given: object, known: Iterable[str]) -> ModelError:
+    """The error for a name that is none of the known ones; it suggests the nearest.
+
+    Args:
+        parameter: what was given, such as ``reduction``.
+        given: the unknown name.
+        known: all names that there are.
+    """
+    names = list(known)
+    nearest = get_close_matches(str(given), names, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return ModelError(
+        f"{parameter} {given!r} is unknown; {hint}expected one of {', '.join(names)}", parameter
+    )

@@ -1,15 +1,18 @@
-"""From what was learned at some positions to the factors of their Gaussians, and what they would
-say of each training image had they been fitted without it.
+"""From covariances to the factors of their inverses, and the leave-one-out distances.
 
-LEAVE ONE OUT. How far a training image is from the Gaussian of the other N-1, with the same
-epsilon, needs no second fit. With e = epsilon (N-2)/(N-1) and h_i = y_i' (Y'Y + e I)^-1 y_i, its
-leverage, taking x_i out of mean and covariance is a rank-one downdate, and
+Leave-one-out: the distance of a training image to the Gaussian of the other N-1 images, with the
+same epsilon, needs no second fit. With e = epsilon (N-2)/(N-1) and the leverage
+h_i = y_i' (Y'Y + e I)^-1 y_i, taking x_i out of mean and covariance is a rank-one downdate
+(Sherman and Morrison), and
 
-    m_i^2 = N (N-2) / (N-1) * h_i / r_i,        r_i = (N-1)/N - h_i.
+    M_i^2 = N (N-2) / (N-1) * h_i / r_i,        r_i = (N-1)/N - h_i.
 
-In the low-rank form h_i is nearly (N-1)/N, so r_i is had without the difference, from
-Y Y' (Y Y' + e I)^-1: it is e times the i-th diagonal of the inverse, less the 1/N in it that is due
-to the rows having been centred.
+In the low-rank form h_i is nearly (N-1)/N. So r_i is computed without the difference, from
+Y Y' (Y Y' + e I)^-1: it is e times the i-th diagonal value of the inverse, less the share 1/N that
+is due to the rows having been centred.
+
+Shapes: p positions, N images, d channels; rows Y are (p, N, d), as ``gaussian.scaled_deviations``
+makes them.
 """
 
 from __future__ import annotations
@@ -19,47 +22,51 @@ from itertools import pairwise
 import torch
 
 from padim.errors import ModelError
+from padim.gaussian import regularised
 
 LEAF = 16  # a triangle of so many rows is inverted in one step
-STRIPS = 4  # that a triangle is multiplied in; what is left out is 3/8 of the square
+STRIPS = 4  # a triangle is multiplied in so many strips, which leaves out 3/8 of the square
+PACKED = 64  # positions whose triangles are packed at a time
 
 
-def covariances(
-    rows: torch.Tensor, scatter: torch.Tensor | None, mean: torch.Tensor, n_images: int
-) -> torch.Tensor:
-    """(p, d, d), without epsilon: of all rows or, where they are not all, of the sums of x x'."""
-    if scatter is None:
-        return torch.bmm(rows.transpose(1, 2), rows)
+def covariance_of_sums(scatter: torch.Tensor, mean: torch.Tensor, n_images: int) -> torch.Tensor:
+    """Equation (1) without epsilon, from running sums: (p, d, d).
+
+    Args:
+        scatter: sums of x x', (p, d, d).
+        mean: means of x, (p, d).
+        n_images: N.
+    """
     outer = torch.bmm(mean[:, :, None], mean[:, None, :])
     return (scatter - n_images * outer).div_(n_images - 1)
 
 
 def dense_factors(covariance: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Factors (p, d, d) of covariances (p, d, d)."""
-    return _inverse(_cholesky(_raised(covariance, epsilon)))
+    """F = L^-1 (p, d, d) of covariances (p, d, d) without epsilon: Sigma = L L'."""
+    return triangular_inverse(cholesky(regularised(covariance, epsilon)))
 
 
-def dense_left_out(
+def dense_leave_one_out(
     rows: torch.Tensor, covariance: torch.Tensor, n_images: int, epsilon: float
 ) -> torch.Tensor:
-    """Leave-one-out distances (p, n) of rows y (p, n, d)."""
+    """Leave-one-out distances (p, n) of rows (p, n, d)."""
     whitening = dense_factors(covariance, _epsilon_without_one(epsilon, n_images))
     leverage = torch.bmm(rows.to(whitening), whitening.transpose(1, 2)).square_().sum(dim=2)
-    return _left_out(leverage, (n_images - 1) / n_images - leverage, n_images)
+    return _leave_one_out(leverage, (n_images - 1) / n_images - leverage, n_images)
 
 
-def products(rows: torch.Tensor) -> torch.Tensor:
-    """Of rows y (p, N, d) the lower triangles of Y Y' (p, N, N); not all above is filled in."""
-    found = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """The lower triangles of Y Y' (p, N, N); above the diagonal not all is filled in."""
+    products = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
     for strip in _strips(rows.shape[1]):
-        part = found[:, strip, : strip.stop]
+        part = products[:, strip, : strip.stop]
         part.baddbmm_(rows[:, strip], rows[:, : strip.stop].transpose(1, 2), beta=0)
-    return found
+    return products
 
 
 def low_rank_factors(rows: torch.Tensor, gram: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Factors (p, N, d) of rows y (p, N, d) whose ``products`` are ``gram``."""
-    whitening = _inverse(_cholesky(_raised(gram, epsilon)))
+    """F = C^-1 Y (p, N, d) of rows Y and their ``gram``: Y Y' + epsilon I = C C' (Woodbury)."""
+    whitening = triangular_inverse(cholesky(regularised(gram, epsilon)))
     rows = rows.to(whitening)
     factor = torch.empty_like(rows)
     for strip in _strips(rows.shape[1]):
@@ -67,54 +74,17 @@ def low_rank_factors(rows: torch.Tensor, gram: torch.Tensor, epsilon: float) -> 
     return factor
 
 
-def low_rank_left_out(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
-    """Leave-one-out distances (p, N) of rows whose ``products`` are ``gram``."""
+def low_rank_leave_one_out(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
+    """Leave-one-out distances (p, N) of the rows of a ``gram``."""
     remainder = _remainder(gram, n_images, epsilon)
-    return _left_out((n_images - 1) / n_images - remainder, remainder, n_images)
+    return _leave_one_out((n_images - 1) / n_images - remainder, remainder, n_images)
 
 
-def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
-    """r_i of every row, (p, N), from their ``products`` (p, N, N).
+def triangular_inverse(lower: torch.Tensor) -> torch.Tensor:
+    """The inverses of lower triangles (p, n, n); applied with a product, they save half the time.
 
-    Centred rows add up to nothing, so Y Y' has an eigenvalue 0 whose share in the diagonal of the
-    inverse is the 1/N to be taken off. Raised to the size of the others, it has next to none.
-    """
-    epsilon = _epsilon_without_one(epsilon, n_images)
-    top = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
-    lower = _cholesky(_raised(gram + (top / n_images)[:, None, None], epsilon))
-    diagonal = _inverse(lower).square_().sum(dim=1)
-    share = 1 / (n_images * (top.to(diagonal) + epsilon))
-    return (epsilon * (diagonal - share[:, None])).to(gram)
-
-
-def _left_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> torch.Tensor:
-    """m_i from h_i and r_i."""
-    ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
-    return (n * (n - 2) / (n - 1) * ratio).sqrt_()
-
-
-def _strips(n: int) -> list[slice]:
-    """Of the rows of a triangle; those of a strip are nowhere longer than its end."""
-    ends = [n * i // STRIPS for i in range(STRIPS + 1)]
-    return [slice(start, end) for start, end in pairwise(ends) if end > start]
-
-
-def _raised(matrices: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """The matrices (p, n, n) with ``epsilon`` added to their diagonals."""
-    matrices = matrices.clone()
-    matrices.diagonal(dim1=1, dim2=2).add_(epsilon)
-    return matrices
-
-
-def _epsilon_without_one(epsilon: float, n_images: int) -> float:
-    """The epsilon of N rows that becomes ``epsilon`` when one of them is taken out."""
-    return epsilon * (n_images - 2) / (n_images - 1)
-
-
-def _inverse(lower: torch.Tensor) -> torch.Tensor:
-    """The inverses of lower triangles (p, n, n); applied with a product they save half the time.
-
-    By halves, so that nearly all of it is products: a third of the time of a triangular solve.
+    Computed by halves, so that nearly all of it is products: a third of the time of a triangular
+    solve.
     """
     n = lower.shape[1]
     if n <= LEAF:
@@ -122,23 +92,78 @@ def _inverse(lower: torch.Tensor) -> torch.Tensor:
         return torch.linalg.solve_triangular(lower, identity, upper=False)
     half = n // 2
     inverse = torch.zeros_like(lower)
-    first = inverse[:, :half, :half] = _inverse(lower[:, :half, :half])
-    last = inverse[:, half:, half:] = _inverse(lower[:, half:, half:])
+    first = inverse[:, :half, :half] = triangular_inverse(lower[:, :half, :half])
+    last = inverse[:, half:, half:] = triangular_inverse(lower[:, half:, half:])
     inverse[:, half:, :half] = torch.bmm(last, torch.bmm(lower[:, half:, :half], first)).neg_()
     return inverse
 
 
-def _cholesky(matrices: torch.Tensor) -> torch.Tensor:
-    """Lower factors of (p, n, n) matrices: in float64 where float32 cannot tell them definite.
+def cholesky(matrices: torch.Tensor) -> torch.Tensor:
+    """Lower Cholesky factors of (p, n, n) matrices, in float64 if float32 does not suffice.
 
-    That happens where a variance is over 10^7 epsilons, as with untrained networks.
+    That happens if a variance exceeds 10^7 epsilons, as with untrained networks.
+
+    Raises:
+        ModelError: a matrix is not positive definite in float64 either.
     """
     lower, info = torch.linalg.cholesky_ex(matrices)
     if not info.any():
         return lower
-    if matrices.device.type == "mps":  # which has no float64
-        return _cholesky(matrices.cpu()).to(matrices)
+    if matrices.device.type == "mps":  # has no float64
+        return cholesky(matrices.cpu()).to(matrices)
     lower, info = torch.linalg.cholesky_ex(matrices.double())
     if info.any():
-        raise ModelError("a covariance is not positive definite; give a larger --epsilon")
+        raise ModelError("epsilon is too small: a covariance is not positive definite", "epsilon")
     return lower
+
+
+def pack_triangles(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The lower triangles of dense factors (P, d, d), without zeros: (P, d (d+1) / 2).
+
+    They come in the machine's memory, wherever the factors are: a GPU may lack the room.
+    """
+    rows, columns = torch.tril_indices(factor.shape[1], factor.shape[1], device=factor.device)
+    packed = torch.empty(len(factor), len(rows), dtype=dtype)
+    for block in range(0, len(factor), PACKED):
+        part = slice(block, block + PACKED)
+        packed[part] = factor[part, rows, columns]
+    return packed
+
+
+def unpack_triangles(packed: torch.Tensor, dim: int) -> torch.Tensor:
+    """Dense factors (P, d, d) from ``pack_triangles``."""
+    factor = packed.new_zeros(len(packed), dim, dim)
+    rows, columns = torch.tril_indices(dim, dim, device=packed.device)
+    factor[:, rows, columns] = packed
+    return factor
+
+
+def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
+    """r_i of every row, (p, N), from the ``gram``.
+
+    Centred rows add up to zero, so Y Y' has an eigenvalue 0, whose share in the diagonal of the
+    inverse is the 1/N to be subtracted. Raised to the size of the others, it has next to none.
+    """
+    epsilon = _epsilon_without_one(epsilon, n_images)
+    top = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
+    lower = cholesky(regularised(gram + (top / n_images)[:, None, None], epsilon))
+    diagonal = triangular_inverse(lower).square_().sum(dim=1)
+    share = 1 / (n_images * (top.to(diagonal) + epsilon))
+    return (epsilon * (diagonal - share[:, None])).to(gram)
+
+
+def _leave_one_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> torch.Tensor:
+    """M_i from h_i and r_i."""
+    ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
+    return (n * (n - 2) / (n - 1) * ratio).sqrt_()
+
+
+def _strips(n: int) -> list[slice]:
+    """Strips of the rows of a triangle; no row of a strip is longer than the strip's end."""
+    ends = [n * i // STRIPS for i in range(STRIPS + 1)]
+    return [slice(start, end) for start, end in pairwise(ends) if end > start]
+
+
+def _epsilon_without_one(epsilon: float, n_images: int) -> float:
+    """The epsilon of N rows that becomes ``epsilon`` when one row is taken out."""
+    return epsilon * (n_images - 2) / (n_images - 1)

@@ -1,295 +1,416 @@
-"""PaDiM as one object: fit on images of one class, score images, save, load."""
+"""PaDiM as one object: fit on normal images of one class, score and judge images, save, load."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from padim.anomaly_map import AnomalyMap, image_scores
 from padim.backbones import Backbone, normalise
 from padim.calibration import Calibration
 from padim.config import PaDiMConfig
-from padim.embedding import Reduction, draw_reduction, fit_pca
-from padim.errors import ModelError
-from padim.gaussian import PatchGaussian, pack_triangles, unpack_triangles
-from padim.model_file import ModelHeader, read_model_file, write_model_file
-from padim.parallel.blocks import in_blocks
-from padim.parallel.process_group import ALONE, Team
-from padim.parallel.sharded_gaussian import OwnedGaussian, TeamFit
+from padim.embedding import PatchEmbedding
+from padim.errors import ImageError, NotFittedError
+from padim.fitting import ONE_PROCESS, OneProcess
+from padim.gaussian import PatchGaussian
+from padim.images import Images, list_images
+from padim.parallel import for_each_block
+from padim.preprocessing import Preprocessing
+from padim.reduction import Reduction, draw_reduction, fit_pca
 
-BATCH = 16  # leave-one-out maps made at a time
+if TYPE_CHECKING:
+    from padim.parallel.process_group import ProcessGroup
+    from padim.parallel.sharded_gaussian import ShardedGaussian
+
+LEAVE_ONE_OUT_BATCH = 16  # maps made at a time
 CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time
 EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
-BYTES_PER_PIXEL = 80  # of an image, that its feature maps take on their way through a network
+BYTES_PER_PIXEL = 80  # of an image: what its feature maps take on their way through a network
+
+FeatureMaps = Sequence[torch.Tensor]
+Scores = tuple[torch.Tensor, torch.Tensor]
 
 
-class PaDiM:
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        path: the image's file; None for an image in memory.
+        score: image score, the maximum of the anomaly map (a Mahalanobis distance, square-rooted).
+        p_value: conformal p-value, low if a normal image is unlikely; None for a model of two
+            images, which cannot be calibrated.
+        is_defective: whether ``score`` > ``threshold``; None without calibration.
+        threshold: the image threshold at the false positive rate asked for; None likewise.
+        anomaly_map: float32 (crop, crop), distances at every pixel of the crop.
+    """
+
+    path: Path | None
+    score: float
+    p_value: float | None
+    is_defective: bool | None
+    threshold: float | None
+    anomaly_map: torch.Tensor
+
+
+class PaDiM(nn.Module):
     """PaDiM for one class.
 
     Args:
-        backbone: the network; may be shared by the models of many classes.
-        config: everything else.
+        backbone: a network, or the name of one with its ImageNet weights; may be shared by the
+            models of many classes.
+        config: everything else; None for the paper's configuration of the backbone.
 
     Attributes:
-        reduction: the channels kept; with ``pca`` None until ``fit``.
+        grid: (H, W) of the positions.
+        embedding: from feature maps to patch embeddings; with ``pca`` None until ``fit``.
         gaussian: the Gaussians learned; None until ``fit``.
-        calibration: what unseen normal images score; None until ``fit``, and where two images are
-            too few to leave one out.
+        calibration: leave-one-out scores of the training images; None until ``fit``, and if there
+            are only two images.
 
     Raises:
-        ModelError: more channels asked for than the taps have.
+        ModelError: an unknown backbone, or more channels wanted than its layers have.
+
+    Example:
+        >>> model = PaDiM(Backbone("resnet18", weights="random"))  # random: to try the code only
+        >>> images = torch.randint(0, 256, (4, 3, 240, 320), dtype=torch.uint8)
+        >>> maps, scores = model.fit(images).score(images[:2])
+        >>> maps.shape, scores.shape
+        (torch.Size([2, 224, 224]), torch.Size([2]))
+        >>> [result.is_defective for result in model.predict(images[0])]
+        [False]
     """
 
-    def __init__(self, backbone: Backbone, config: PaDiMConfig) -> None:
+    def __init__(
+        self, backbone: Backbone | str = "resnet18", config: PaDiMConfig | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(backbone, Backbone):
+            backbone = Backbone(backbone)
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.config = config
-        self.device = next(backbone.parameters()).device
-        self.gaussian: PatchGaussian | OwnedGaussian | None = None
-        self.calibration: Calibration | None = None
-        self.reduction = draw_reduction(
-            config.reduction, backbone.channels, config.embedding_dim, config.seed
-        )
-        if self.reduction is not None:
-            self.reduction.to(self.device)
+        self.config = PaDiMConfig.of_paper(backbone.name) if config is None else config
+        self.preprocessing = Preprocessing(self.config.resize, self.config.crop)
+        self.grid = backbone.grid(self.config.crop)
+        self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
+        self.embedding: PatchEmbedding | None
+        self.gaussian: PatchGaussian | ShardedGaussian | None
+        self.calibration: Calibration | None
+        for name in ("embedding", "gaussian", "calibration"):
+            self.register_module(name, None)
+        self._set_reduction(draw_reduction(self.config, sum(backbone.channels)))
+        self.to(self.device)
+        self.eval()
 
-    @torch.inference_mode()
-    def fit(self, batches: Iterable[torch.Tensor], n_images: int, team: Team = ALONE) -> PaDiM:
-        """Learn the Gaussians of normal images.
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes; ``to`` moves it."""
+        return self.backbone.device
+
+    def fit(self, images: Images) -> PaDiM:
+        """Learn what normal images look like. Fitting again starts afresh.
 
         Args:
-            batches: uint8 images (B, 3, crop, crop) of one class, all normal.
-            n_images: how many they are together, at least 2.
-            team: the processes that do this together, each with its share of the images.
+            images: at least 2 normal images: a folder, paths, PIL images, uint8 arrays (h, w, 3) or
+                uint8 tensors (N, 3, h, w), of any size.
 
         Raises:
-            ModelError: fewer than 2 images, or a covariance that cannot be inverted.
+            ImageError: an image cannot be read, or has the wrong type or shape.
+            ModelError: fewer than 2 images.
         """
-        taps: Iterable[list[torch.Tensor]] = self.tap_batches(batches)
-        if self.reduction is None:
-            taps = list(taps)  # principal components need all images before they reduce the first
-        return self.fit_taps(taps, n_images, team=team)
+        sources = list_images(images)
+        crops = (self.preprocessing.crop_of(source.read())[None] for source in sources)
+        return self.fit_crops(crops, len(sources))
 
-    @torch.inference_mode()
-    def tap_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-        """The taps of many images, in order.
-
-        On a CPU they go through the network in even batches, however they come, so that the last
-        digits of the result do not depend on that.
-        """
-        return map(self.taps, batches if self.device.type != "cpu" else _even(batches, CPU_BATCH))
-
-    @torch.inference_mode()
-    def fit_taps(
-        self,
-        taps: Iterable[Sequence[torch.Tensor]],
-        n_images: int,
-        is_calibrated: bool = True,
-        team: Team = ALONE,
-    ) -> PaDiM:
-        """``fit`` on what the backbone gave, for one who fits several models to the same images.
+    def predict(self, images: Images, false_positive_rate: float = 0.01) -> Iterator[Prediction]:
+        """Judge images, one after the other; only one batch is in memory at a time.
 
         Args:
-            taps: batches of the backbone's taps, gone through twice where ``reduction`` is None.
-            n_images: how many images they are together, at least 2.
-            is_calibrated: whether to learn what unseen normal images score.
-            team: as in ``fit``.
+            images: as for ``fit``.
+            false_positive_rate: share of normal images that may be judged defective.
+
+        Returns:
+            A ``Prediction`` for each image, in order.
 
         Raises:
-            ModelError: as ``fit``.
+            NotFittedError: the model has not been fitted.
+            ImageError: an image cannot be read, or has the wrong type or shape.
+            ModelError: the rate is out of range.
         """
-        if self.reduction is None:
-            self.reduction = fit_pca(
-                taps, self.backbone.channels, self.config.embedding_dim, team
-            ).to(self.device)
-        learner = TeamFit(n_images, self.config.epsilon, is_calibrated, team)
-        grid = self._learn(taps, learner)
-        del taps  # not to be kept while the factors are made
-        grid = team.told(grid)
-        if grid is None:
-            raise ModelError(f"no training images came, {n_images} were announced")
-        self._set_grid(grid)
-        self.gaussian, left_out = learner.finish(self.grid[0] * self.grid[1])
-        if left_out is not None:
-            self.calibration = self._calibrate(left_out)
-        return self
+        self._check_fitted()
+        threshold = None
+        if self.calibration is not None:
+            threshold = self.calibration.image_threshold(false_positive_rate)
+        sources = list_images(images)
 
-    def _learn(
-        self, taps: Iterable[Sequence[torch.Tensor]], learner: TeamFit
-    ) -> tuple[int, int] | None:
-        """Teach this process's images, and tell the grid; None where it has none."""
-        grid = None
-        for batch in taps:
-            for part in _parts(batch, self.reduction.dim):
-                embeddings = self.reduction(part)
-                grid = tuple(embeddings.shape[1:3])
-                learner.update(embeddings.flatten(1, 2))
-        return grid
+        def predictions() -> Iterator[Prediction]:
+            for start in range(0, len(sources), CPU_BATCH):
+                batch = sources[start : start + CPU_BATCH]
+                crops = [self.preprocessing.crop_of(source.read()) for source in batch]
+                maps, scores = self(torch.stack(crops))
+                p_values: Sequence[float | None] = [None] * len(batch)
+                if self.calibration is not None:
+                    p_values = self.calibration.p_values(scores).tolist()
+                for source, one, score, p in zip(
+                    batch, maps, scores.tolist(), p_values, strict=True
+                ):
+                    flag = None if threshold is None else score > threshold
+                    yield Prediction(source.path, score, p, flag, threshold, one)
 
-    @torch.inference_mode()
-    def score(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Score images.
+        return predictions()
+
+    def score(self, images: Images) -> Scores:
+        """Score images of any size; ``forward`` of their crops.
 
         Args:
-            images: uint8 (B, 3, crop, crop).
+            images: as for ``fit``.
+
+        Returns:
+            Anomaly maps, float32 (N, crop, crop), and image scores, float32 (N,).
+
+        Raises:
+            NotFittedError, ImageError: as ``predict``.
+        """
+        self._check_fitted()
+        crops = [self.preprocessing.crop_of(source.read()) for source in list_images(images)]
+        side = self.config.crop
+        return self(torch.stack(crops) if crops else torch.empty(0, 3, side, side).byte())
+
+    @torch.no_grad()
+    def forward(self, crops: torch.Tensor) -> Scores:
+        """Score crops.
+
+        Args:
+            crops: uint8 (B, 3, crop, crop), as ``preprocessing`` makes them.
 
         Returns:
             Anomaly maps, float32 (B, crop, crop), and image scores, float32 (B,), on the model's
             device. Both are Mahalanobis distances: 0 is the mean of the normal images.
+
+        Raises:
+            NotFittedError: the model has not been fitted.
+            ImageError: the crops have the wrong type or size.
         """
-        return self.score_taps(self.taps(images))
+        self._check_fitted()
+        self._check_crops(crops)
+        if not len(crops):
+            side = self.config.crop
+            return torch.zeros(0, side, side), torch.zeros(0)
+        return next(self.score_features([self.features(crops)]))
+
+    def save(self, path: str | Path, is_half: bool = False) -> None:
+        """Write everything that scoring needs, except the backbone's weights (their checksum only).
+
+        Args:
+            path: the file. It appears under its name when it is complete.
+            is_half: whether the factors are stored as float16, in half the space.
+
+        Raises:
+            NotFittedError: the model has not been fitted.
+            ModelError: float16 cannot hold the factors.
+        """
+        from padim.model_file import save_model
+
+        self._check_fitted()
+        save_model(self, Path(path), is_half)
+
+    @classmethod
+    def load(cls, path: str | Path, backbone: Backbone | None = None) -> PaDiM:
+        """Read a model that ``save`` wrote.
+
+        Args:
+            path: the file.
+            backbone: the network that it was fitted with; None to load it from the weights that the
+                model names.
+
+        Raises:
+            ModelError: the file is not a model, the weights are not there any more, or the backbone
+                differs from the one that the model was fitted with.
+        """
+        from padim.model_file import load_model
+
+        return load_model(Path(path), backbone)
+
+    # From here on: the same in steps, for callers that read images and share features themselves.
+
+    def fit_crops(
+        self,
+        batches: Iterable[torch.Tensor],
+        n_images: int,
+        strategy: OneProcess | ProcessGroup = ONE_PROCESS,
+    ) -> PaDiM:
+        """``fit`` on crops.
+
+        Args:
+            batches: uint8 crops (B, 3, crop, crop).
+            n_images: N, of all batches and processes together.
+            strategy: how several processes fit together, each on its shard of the images.
+
+        Raises:
+            ImageError, ModelError: as ``fit``.
+        """
+        features: Iterable[FeatureMaps] = self.feature_batches(batches)
+        if self.config.reduction == "pca":
+            features = list(features)  # gone through twice
+        return self.fit_features(features, n_images, strategy=strategy)
 
     @torch.inference_mode()
-    def score_taps(self, taps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """``score`` of what the backbone gave."""
-        return next(self.score_batches([taps]))
+    def feature_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        """The feature maps of many crops, in order.
+
+        On a CPU, crops go through the network in even batches, however they come, so that the last
+        digits of the result do not depend on that.
+        """
+        return map(self.features, batches if self.device.type != "cpu" else _even(batches))
 
     @torch.inference_mode()
-    def score_batches(
-        self, batches: Iterable[Sequence[torch.Tensor]]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """``score_taps`` of batch after batch; by all processes of a team that fitted the model."""
-        embedded = (self.reduction(taps).flatten(1, 2) for taps in batches)
-        for distances in self.gaussian.each(embedded):
+    def fit_features(
+        self,
+        features: Iterable[FeatureMaps],
+        n_images: int,
+        is_calibrated: bool = True,
+        strategy: OneProcess | ProcessGroup = ONE_PROCESS,
+        reduction: Reduction | None = None,
+    ) -> PaDiM:
+        """``fit`` on feature maps, for a caller that fits several models to the same images.
+
+        Args:
+            features: batches of feature maps; with ``pca`` iterated twice.
+            n_images: as in ``fit_crops``.
+            is_calibrated: whether to compute leave-one-out scores.
+            strategy: as in ``fit_crops``.
+            reduction: principal components that the caller has found already; None to find them.
+
+        Raises:
+            ModelError: as ``fit``.
+        """
+        self.gaussian = self.calibration = None
+        self._fit_reduction(features, strategy, reduction)
+        assert self.embedding is not None
+        positions = self.grid[0] * self.grid[1]
+        learner = strategy.learner(n_images, positions, self.config.epsilon, is_calibrated)
+        for feature_maps in features:
+            for part in _parts(feature_maps, self.embedding.dim):
+                learner.update(self.embedding(part).flatten(1, 2))
+        del features, feature_maps, part  # their memory is free while the factors are made
+        self.gaussian = learner.finish()
+        if learner.leave_one_out is not None:
+            self.calibration = self._calibrate(learner.leave_one_out)
+        return self
+
+    @torch.inference_mode()
+    def features(self, crops: torch.Tensor) -> list[torch.Tensor]:
+        """The feature maps of a batch, which goes through the network in parts if it is large."""
+        self._check_crops(crops)
+        crops = crops.to(self.device, non_blocking=True)
+        parts: dict[int, list[torch.Tensor]] = {}
+
+        def see(block: slice) -> None:
+            parts[block.start] = self.backbone(normalise(crops[block]))
+
+        bytes_each = BYTES_PER_PIXEL * crops[0, 0].numel()
+        for_each_block(see, len(crops), bytes_each, self.device)
+        if len(parts) == 1:
+            return parts[0]
+        in_order = [parts[start] for start in sorted(parts)]
+        return [torch.cat(feature_maps) for feature_maps in zip(*in_order, strict=True)]
+
+    @torch.inference_mode()
+    def score_features(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
+        """``forward`` of batch after batch of feature maps, by all processes that fitted it."""
+        self._check_fitted()
+        assert self.embedding is not None and self.gaussian is not None
+        embedding = self.embedding
+        embedded = (embedding(feature_maps).flatten(1, 2) for feature_maps in batches)
+        for distances in self.gaussian.batches(embedded):
             maps = self.anomaly_map(distances.unflatten(1, self.grid))
             yield maps, image_scores(maps)
 
     @property
-    def is_whole(self) -> bool:
+    def is_gathered(self) -> bool:
         """Whether this process holds the Gaussians of all positions."""
         return isinstance(self.gaussian, PatchGaussian)
 
     def gather(self) -> None:
-        """Let the first process of a team hold all Gaussians, so that it can ``save`` them."""
-        self.gaussian = self.gaussian.whole()
+        """Let rank 0 hold all Gaussians, so that it can ``save`` them."""
+        self._check_fitted()
+        assert self.gaussian is not None
+        self.gaussian = self.gaussian.gathered()
 
-    def save(self, path: Path, is_half: bool = False) -> None:
-        """Write all that scoring needs, but for the backbone's weights, of which a checksum.
+    def _set_reduction(self, reduction: Reduction | None) -> None:
+        self.embedding = None
+        if reduction is not None:
+            self.embedding = PatchEmbedding(self.backbone.channels, reduction).to(self.device)
 
-        Args:
-            path: the file; it is written beside it first, then put in its place.
-            is_half: whether the factors are stored as float16, in half the space.
-
-        Raises:
-            ModelError: float16 cannot hold the factors.
-        """
-        factor, dtype = self.gaussian.factor, torch.float16 if is_half else torch.float32
-        is_low_rank = self.gaussian.is_low_rank
-        factor = factor.cpu().to(dtype) if is_low_rank else pack_triangles(factor, dtype)
-        if is_half and not factor.isfinite().all():
-            raise ModelError(
-                f"with epsilon {self.config.epsilon:g} factors are larger than float16 can hold: "
-                "give --model_precision float32"
+    def _fit_reduction(
+        self,
+        features: Iterable[FeatureMaps],
+        strategy: OneProcess | ProcessGroup,
+        reduction: Reduction | None,
+    ) -> None:
+        """With ``pca``, learn the projection; other reductions are drawn in ``__init__``."""
+        if self.config.reduction != "pca":
+            return
+        if reduction is None:
+            n_channels = sum(self.backbone.channels)
+            all_channels = Reduction(ids=torch.arange(n_channels))
+            embed = PatchEmbedding(self.backbone.channels, all_channels).to(self.device)
+            assert self.config.embedding_dim is not None
+            all_reduce = strategy.all_reduce if strategy.world_size > 1 else None
+            projection = fit_pca(
+                map(embed, features), self.config.embedding_dim, n_channels, all_reduce
             )
-        tensors = {
-            "ids": self.reduction.ids,
-            "projection": self.reduction.projection,
-            "mean": self.gaussian.mean,
-            "factor": factor,
-            "image_scores": self.calibration and self.calibration.image_scores,
-            "pixel_levels": self.calibration and self.calibration.pixel_levels,
-        }
-        header = ModelHeader(
-            backbone=self.backbone.name,
-            layers=list(self.backbone.layers),
-            channels=list(self.backbone.channels),
-            weights=self.backbone.weights,
-            weights_checksum=self.backbone.checksum(),
-            config=asdict(self.config),
-            grid=list(self.grid),
-            is_low_rank=is_low_rank,
-            network_precision=self.backbone.precision,
-        )
-        write_model_file(path, header, tensors)
-
-    @classmethod
-    def load(cls, path: Path, backbone: Backbone) -> PaDiM:
-        """Read a model written by ``save``.
-
-        Args:
-            path: the file.
-            backbone: the network it was fitted with: same name, layers, weights and precision.
-
-        Raises:
-            ModelError: the file is no such model, or the backbone is another, or of another
-                precision.
-        """
-        return cls.restore(*read_model_file(path), backbone, path)
-
-    @classmethod
-    def restore(
-        cls,
-        header: ModelHeader,
-        tensors: Mapping[str, torch.Tensor | None],
-        backbone: Backbone,
-        path: Path,
-    ) -> PaDiM:
-        """``load`` in two steps, for one who learns from the header which backbone to make.
-
-        Args:
-            header, tensors: as ``read_model_file`` gives them.
-            backbone: as in ``load``.
-            path: where they were read from, for the message.
-
-        Raises:
-            ModelError: the backbone is another than the model was fitted with.
-        """
-        fitted, found = (
-            f"{name} {'+'.join(layers)} in {precision}, weights {checksum}"
-            for name, layers, precision, checksum in (
-                (header.backbone, header.layers, header.network_precision, header.weights_checksum),
-                (backbone.name, backbone.layers, backbone.precision, backbone.checksum()),
-            )
-        )
-        if found != fitted:
-            raise ModelError(f"model {path} was fitted with {fitted}; this is {found}")
-        model = cls(backbone, PaDiMConfig(**header.config))
-        model.reduction = Reduction(backbone.channels, tensors["ids"], tensors["projection"])
-        model.reduction.to(model.device)
-        factor = tensors["factor"].float()
-        if not header.is_low_rank:
-            factor = unpack_triangles(factor, model.reduction.dim)
-        model.gaussian = PatchGaussian(
-            tensors["mean"], factor, header.is_low_rank, model.config.epsilon
-        ).placed(model.device)
-        model._set_grid(header.grid)
-        if tensors["image_scores"] is not None:
-            model.calibration = Calibration(tensors["image_scores"], tensors["pixel_levels"])
-            model.calibration.to(model.device)
-        return model
-
-    @torch.inference_mode()
-    def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The taps of a batch, which goes through the network in parts where it is too large."""
-        images = images.to(self.device, non_blocking=True)
-        parts: dict[int, list[torch.Tensor]] = {}
-
-        def see(block: slice) -> None:
-            parts[block.start] = self.backbone(normalise(images[block]))
-
-        in_blocks(see, len(images), BYTES_PER_PIXEL * images[0, 0].numel(), self.device)
-        if len(parts) == 1:
-            return parts[0]
-        in_order = [parts[start] for start in sorted(parts)]
-        return [torch.cat(tap) for tap in zip(*in_order, strict=True)]
+            reduction = Reduction(projection=strategy.broadcast(projection))  # one sign for all
+        self._set_reduction(reduction)
 
     def _calibrate(self, left_out: torch.Tensor) -> Calibration:
-        """Of the distances (n, P) of training images, each left out of its Gaussians."""
-        batches = left_out.to(self.device).unflatten(1, self.grid).split(BATCH)
-        return Calibration.of_maps(
-            map(self.anomaly_map, batches), len(left_out) * self.config.crop**2
-        )
+        """From leave-one-out distances (n, P)."""
+        batches = left_out.to(self.device).unflatten(1, self.grid).split(LEAVE_ONE_OUT_BATCH)
+        n_pixels = len(left_out) * self.config.crop**2
+        return Calibration.from_maps(map(self.anomaly_map, batches), n_pixels)
 
-    def _set_grid(self, grid: Iterable[int]) -> None:
-        self.grid = tuple(grid)
-        self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
-        self.anomaly_map.to(self.device)
+    def _check_fitted(self) -> None:
+        if self.gaussian is None:
+            raise NotFittedError("the model is not fitted; call fit(images) or PaDiM.load(path)")
+
+    def _check_crops(self, crops: torch.Tensor) -> None:
+        side = self.config.crop
+        if not isinstance(crops, torch.Tensor):
+            raise ImageError(f"crops are of type {type(crops).__name__}; expected a torch.Tensor")
+        if crops.dtype != torch.uint8 or tuple(crops.shape[1:]) != (3, side, side):
+            raise ImageError(
+                f"crops are {crops.dtype} of shape {tuple(crops.shape)}; expected torch.uint8 "
+                f"(B, 3, {side}, {side}); fit, score and predict take images of any size"
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make the parts that a fitted model has, of the right shapes, before they are filled."""
+
+        def like(name: str) -> torch.Tensor | None:
+            tensor = state_dict.get(prefix + name)
+            return None if tensor is None else torch.empty_like(tensor, device=self.device)
+
+        ids, projection = state_dict.get(f"{prefix}embedding.ids"), like("embedding.projection")
+        if ids is not None or projection is not None:
+            self._set_reduction(Reduction(ids, projection))
+        mean, factor = like("gaussian.mean"), like("gaussian.factor")
+        self.gaussian = self.calibration = None
+        if mean is not None and factor is not None:
+            self.gaussian = PatchGaussian(mean, factor, False, self.config.epsilon)
+        scores, levels = like("calibration.image_scores"), like("calibration.pixel_levels")
+        if scores is not None and levels is not None:
+            self.calibration = Calibration(scores, levels)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _even(batches: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
-    """The same images (B, ...), ``size`` at a time, the last ones fewer."""
+def _even(batches: Iterable[torch.Tensor], size: int = CPU_BATCH) -> Iterator[torch.Tensor]:
+    """The same images (B, ...), ``size`` at a time; the last batch may be smaller."""
     rest: torch.Tensor | None = None
     for batch in batches:
         rest = batch if rest is None else torch.cat((rest, batch))
@@ -300,8 +421,8 @@ def _even(batches: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
         yield rest
 
 
-def _parts(taps: Sequence[torch.Tensor], dim: int) -> Iterator[list[torch.Tensor]]:
-    """The taps of a batch in parts whose embeddings take no more than ``EMBEDDING_BYTES``."""
-    positions = max(tap.shape[-2] * tap.shape[-1] for tap in taps)
+def _parts(feature_maps: FeatureMaps, dim: int) -> Iterator[list[torch.Tensor]]:
+    """The feature maps of a batch in parts whose embeddings take at most ``EMBEDDING_BYTES``."""
+    positions = max(one.shape[-2] * one.shape[-1] for one in feature_maps)
     size = max(1, EMBEDDING_BYTES // (4 * positions * dim))
-    return map(list, zip(*(tap.split(size) for tap in taps), strict=True))
+    return map(list, zip(*(one.split(size) for one in feature_maps), strict=True))

@@ -1,6 +1,6 @@
-"""A fitted model as one graph for ONNX, from images to maps and image scores.
+"""A fitted model as one graph for ONNX, from crops to maps and image scores.
 
-The same steps as ``PaDiM.score``, without its blocks and its in-place work, which a graph cannot
+The same steps as ``PaDiM.forward``, without its blocks and its in-place work, which a graph cannot
 have. Only this module needs the packages ``onnx`` and ``onnxscript``.
 """
 
@@ -14,7 +14,8 @@ from torch import nn
 
 from padim.anomaly_map import image_scores
 from padim.backbones import IMAGENET_MEAN, IMAGENET_STD
-from padim.errors import ModelError
+from padim.errors import ModelError, NotFittedError
+from padim.gaussian import PatchGaussian, mahalanobis
 from padim.model import PaDiM
 
 OPSET = 18
@@ -23,49 +24,50 @@ MAX_BYTES_INSIDE = 2**31 - 64 * 2**20
 
 
 class ScoringGraph(nn.Module):
-    """What ``PaDiM.score`` does, in operations that ONNX has.
+    """What ``PaDiM.forward`` does, in operations that ONNX has.
 
     Args:
         model: fitted; it is left as it is.
-        is_normalised: whether the graph takes float32 images that are normalised already, instead
-            of uint8 ones.
+        is_normalised: whether the graph takes float32 crops that are normalised already, instead of
+            uint8 ones.
 
     Raises:
-        ModelError: the model's network is not of float32, in which alone runtimes have all of it.
+        ModelError: the network is not of float32, the only precision that all runtimes have.
     """
+
+    mean: torch.Tensor
+    factor: torch.Tensor
+    image_mean: torch.Tensor
+    image_std: torch.Tensor
 
     def __init__(self, model: PaDiM, is_normalised: bool = False) -> None:
         super().__init__()
         if model.backbone.precision != "float32":
             raise ModelError(
-                f"a model of --network_precision {model.backbone.precision} cannot be exported: "
+                f"a model of a {model.backbone.precision} network cannot be exported: "
                 "fit it with float32"
             )
-        self.backbone = _with_plain_swish(deepcopy(model.backbone).cpu())
-        self.reduction = deepcopy(model.reduction).cpu()
-        self.anomaly_map = deepcopy(model.anomaly_map).cpu()
         gaussian = model.gaussian
-        # One row a channel, so that a batch of embeddings is a matrix at every position.
-        self.register_buffer("mean", gaussian.mean.cpu()[:, :, None])
+        if not isinstance(gaussian, PatchGaussian) or model.embedding is None:
+            raise NotFittedError("the model is not fitted, or not gathered")
+        self.backbone = _with_plain_swish(deepcopy(model.backbone).cpu())
+        self.embedding = deepcopy(model.embedding).cpu()
+        self.anomaly_map = deepcopy(model.anomaly_map).cpu()
+        self.register_buffer("mean", gaussian.mean.cpu())
         self.register_buffer("factor", gaussian.factor.cpu())
         self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-        self.is_low_rank = gaussian.is_low_rank
-        self.epsilon = gaussian.epsilon
+        self.epsilon = gaussian.epsilon if gaussian.is_low_rank else None
         self.grid = model.grid
         self.is_normalised = is_normalised
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (B, 3, crop, crop) to maps (B, crop, crop) and image scores (B,), float32."""
+    def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops (B, 3, crop, crop) to maps (B, crop, crop) and image scores (B,), float32."""
         if not self.is_normalised:
-            images = (images.to(torch.float32) / 255 - self.image_mean) / self.image_std
-        embeddings = self.reduction(self.backbone(images)).flatten(1, 2)
-        delta = embeddings.permute(1, 2, 0) - self.mean  # (P, d, B)
-        squared = torch.bmm(self.factor, delta).square().sum(dim=1)
-        if self.is_low_rank:
-            squared = (delta.square().sum(dim=1) - squared) / self.epsilon
-        distances = squared.clamp(min=0).sqrt().T.unflatten(1, self.grid)
-        maps = self.anomaly_map(distances)
+            crops = (crops.to(torch.float32) / 255 - self.image_mean) / self.image_std
+        embeddings = self.embedding(self.backbone(crops)).flatten(1, 2)
+        distances = mahalanobis(embeddings, self.mean, self.factor, self.epsilon)
+        maps = self.anomaly_map(distances.unflatten(1, self.grid))
         return maps, image_scores(maps)
 
 
@@ -75,7 +77,7 @@ def write_onnx(model: PaDiM, folder: Path, name: str, is_normalised: bool = Fals
     Args:
         model: fitted.
         folder: an empty one; the two files are tied by their names, so they are not renamed.
-        name: of the file.
+        name: of the graph's file.
         is_normalised: as in ``ScoringGraph``.
 
     Returns:
@@ -87,7 +89,7 @@ def write_onnx(model: PaDiM, folder: Path, name: str, is_normalised: bool = Fals
     check_packages()
     graph = ScoringGraph(model, is_normalised).eval()
     side = model.config.crop
-    # Of a batch of one the exporter would take the size for a constant.
+    # The exporter takes a batch size of one for a constant.
     example = torch.zeros(2, 3, side, side, dtype=torch.float32 if is_normalised else torch.uint8)
     with torch.no_grad():
         program = torch.onnx.export(
@@ -100,6 +102,7 @@ def write_onnx(model: PaDiM, folder: Path, name: str, is_normalised: bool = Fals
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             verbose=False,
         )
+    assert program is not None
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
     program.save(folder / name, external_data=size > MAX_BYTES_INSIDE)
     data = folder / f"{name}.data"
@@ -107,7 +110,7 @@ def write_onnx(model: PaDiM, folder: Path, name: str, is_normalised: bool = Fals
 
 
 def check_packages() -> None:
-    """See that an export can be made.
+    """Check that an export can be made.
 
     Raises:
         ModelError: a package is not installed.
@@ -117,13 +120,12 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ModelError(
-            f"an export needs the package {error.name}: "
-            "python -m pip install -r requirements-export.txt"
+            f"an export needs the package {error.name}: python -m pip install onnx onnxscript"
         ) from error
 
 
 def _with_plain_swish(module: nn.Module) -> nn.Module:
-    """Without the gradient of its own by which EfficientNet's saves memory in training."""
+    """Replace EfficientNet's swish, which saves memory in training by a gradient of its own."""
     for name, child in module.named_children():
         if type(child).__name__ == "MemoryEfficientSwish":
             setattr(module, name, nn.SiLU())

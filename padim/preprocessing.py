@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from datasets.errors import DataError
+from padim.errors import ImageError
 
 # A rotated photograph is stored lying and says so in this tag; 5 to 8 swap width and height.
 _TRANSPOSED = (5, 6, 7, 8)
 _LOSSY = ("JPEG", "MPO")
+# Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
+# programs (PostScript) or have seen less care.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 
 
@@ -42,24 +46,24 @@ class Preprocessing:
         """The crop of an image file, uint8 (3, crop, crop).
 
         Raises:
-            DataError: the file cannot be read as an image.
+            ImageError: the file cannot be read as an image.
         """
-        return self.crop_of(read_image(path))
+        return self.of(path).crop_of(read_image(path))
 
     def crop_of(self, pixels: np.ndarray) -> torch.Tensor:
         """The crop of an image as ``read_image`` gives it, uint8 (3, crop, crop)."""
-        pixels = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         size = (self.resize, self.resize)
-        resized = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)
+        resized = torch.nn.functional.interpolate(image, size, mode="bicubic", antialias=True)
         return self._cropped(resized[0]).contiguous()
 
     def mask(self, path: Path) -> torch.Tensor:
         """The crop of a mask file, bool (crop, crop), true where the defect is.
 
         Raises:
-            DataError: the file cannot be read as an image.
+            ImageError: the file cannot be read as an image.
         """
-        return self.crop_of_mask(read_mask(path))
+        return self.of(path).crop_of_mask(read_mask(path))
 
     def crop_of_mask(self, defective: np.ndarray) -> torch.Tensor:
         """The crop of a mask as ``read_mask`` gives it, bool (crop, crop)."""
@@ -82,7 +86,7 @@ def read_image(path: Path) -> np.ndarray:
     from 0..65535 to 0..255 (not clipped).
 
     Raises:
-        DataError: the file cannot be read, or holds values that are neither 8 nor 16 bit.
+        ImageError: the file cannot be read, or holds values that are neither 8 nor 16 bit.
     """
 
     def rgb_or_deep_grey(image: Image.Image) -> Image.Image:
@@ -99,7 +103,7 @@ def read_mask(path: Path) -> np.ndarray:
     A lossy file has noise around its edges: there it is true from the middle grey up.
 
     Raises:
-        DataError: the file cannot be read.
+        ImageError: the file cannot be read.
     """
     level = 0
 
@@ -120,7 +124,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file when upright, from its header alone.
 
     Raises:
-        DataError: the file is no image.
+        ImageError: the file is no image.
     """
     try:
         with _opened(path) as image:
@@ -131,10 +135,10 @@ def image_size(path: Path) -> tuple[int, int]:
             return (height, width) if is_transposed else (width, height)
     except UnidentifiedImageError:
         return _exotic_size(path)
-    except DataError:
+    except ImageError:
         raise
     except Exception as error:  # as in _decode
-        raise DataError(_unreadable(path, error)) from error
+        raise ImageError(_unreadable(path, error)) from error
 
 
 def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -148,10 +152,10 @@ def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.nda
             return np.array(converted)
     except UnidentifiedImageError:
         return _read_exotic(path)
-    except DataError:
+    except ImageError:
         raise
     except Exception as error:  # a damaged file makes Pillow's readers trip over nearly anything
-        raise DataError(_unreadable(path, error)) from error
+        raise ImageError(_unreadable(path, error)) from error
 
 
 @contextmanager
@@ -159,14 +163,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image that is of a size to be read; nothing Pillow has to remark on it is printed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             _check_size(path, *image.size)
             yield image
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise DataError(
+        raise ImageError(
             f"image {path} has {width} x {height} pixels; at most {MAX_PIXELS} are read"
         )
 
@@ -174,33 +178,36 @@ def _check_size(path: Path, width: int, height: int) -> None:
 def _exotic_size(path: Path) -> tuple[int, int]:
     """``image_size`` of a file that Pillow does not know."""
     _expect_tiff(path)
-    from tifffile import TiffFile  # slow to import; scikit-image's own reader
+    from tifffile import TiffFile  # slow to import
 
     try:
         with TiffFile(path) as file:
-            return file.pages[0].imagewidth, file.pages[0].imagelength
+            page: Any = file.pages[0]
+            return page.imagewidth, page.imagelength
     except Exception as error:  # as in _read_exotic
-        raise DataError(_unreadable(path, error)) from error
+        raise ImageError(_unreadable(path, error)) from error
 
 
 def _expect_tiff(path: Path) -> None:
     if path.stat().st_size == 0:
-        raise DataError(f"image {path} is empty (0 bytes)")
+        raise ImageError(f"image {path} is empty (0 bytes)")
     if path.suffix.lower() not in (".tif", ".tiff"):
-        raise DataError(f"{path} is not an image, or its first bytes are damaged")
+        raise ImageError(f"{path} is not an image, or its first bytes are damaged")
 
 
 def _read_exotic(path: Path) -> np.ndarray:
-    """A file that Pillow does not know, such as TIFF with 16 bits a colour, by scikit-image."""
+    """A file that Pillow cannot decode, such as TIFF with 16 bits per colour, by tifffile."""
     _check_size(path, *_exotic_size(path))
-    from skimage import io  # slow to import, and hardly ever needed
+    import tifffile  # slow to import, and hardly ever needed
 
     try:
-        pixels = np.asarray(io.imread(path))
+        pixels = np.asarray(tifffile.imread(path))
     except Exception as error:  # tifffile raises its own errors and many of Python's
-        raise DataError(_unreadable(path, error)) from error
+        raise ImageError(_unreadable(path, error)) from error
+    if pixels.ndim == 3 and pixels.shape[2] not in (3, 4) and pixels.shape[0] in (3, 4):
+        pixels = np.moveaxis(pixels, 0, 2)  # stored plane by plane
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-        raise DataError(f"image {path} has shape {pixels.shape}; expected one grey or RGB image")
+        raise ImageError(f"image {path} has shape {pixels.shape}; expected one grey or RGB image")
     if pixels.ndim == 3:
         pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, :3]
     return np.ascontiguousarray(pixels)
@@ -211,7 +218,7 @@ def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
         return pixels
     is_integer = np.issubdtype(pixels.dtype, np.integer)
     if not is_integer or pixels.min() < 0 or pixels.max() > 65535:
-        raise DataError(
+        raise ImageError(
             f"image {path} holds {pixels.dtype} values outside 0..65535; save it with 8 or 16 bits"
         )
     return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

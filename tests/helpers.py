@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from scipy.ndimage import label
 from padim.config import PaDiMConfig
 from utils.cli.main import main
 from utils.evaluation import metrics
+from utils.evaluation.class_record import ClassRecord, ImageRecord, Threshold
 from utils.evaluation.metrics import PRO_LIMIT
+from utils.report.rows import METRICS
 
 SIDE = 48  # pixels of the drawn images
 SPOT = (slice(10, 20), slice(12, 26))
@@ -95,6 +98,23 @@ def draw(n_images: int, seed: int) -> torch.Tensor:
 
 def config(**options) -> PaDiMConfig:
     return PaDiMConfig(**{"embedding_dim": 20, "resize": CROP, "crop": CROP} | options)
+
+
+def image_record(**values: Any) -> ImageRecord:
+    """A good test image, but for what is given."""
+    usual = {"path": "test/good/000.png", "defect": "good", "label": 0, "score": 1.5}
+    unknown = {"p_value": None, "misranked": None, "figure": None}
+    return ImageRecord(**usual | unknown | values)
+
+
+def class_record(class_name: str = "bottle", **values: Any) -> ClassRecord:
+    """The record of a class with no number at all, but for what is given."""
+    curves = dict.fromkeys(("image_roc", "pixel_roc", "pro"))
+    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10, "n_test": 4}
+    others = {"seconds": 1.25, "notes": (), "threshold": Threshold(None, "none"), "images": ()}
+    return ClassRecord(
+        class_name, **usual | others | {"curves": curves, "data_digest": None} | values
+    )
 
 
 def rank(scores: np.ndarray, labels: np.ndarray) -> metrics.Ranking | None:

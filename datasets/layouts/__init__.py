@@ -1,0 +1,111 @@
+"""The layouts that data sets are published in: one module a layout, and the table of them.
+
+To add one, write a module with ``find_classes(root)`` and ``read_class(root, name)``, and add it to
+``LAYOUTS``. Nothing heavy is imported here, so that the command line can be checked at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets.types import AnomalyClass, DataError
+
+if TYPE_CHECKING:
+    from padim.preprocessing import Preprocessing
+
+RD_VERSIONS = 5  # random versions of Rd-MVTec AD, as many as the paper's means are over
+MAX_NAME_BYTES = 200  # of a class, out of the 255 that a file's name may have
+RESERVED = ("textures", "objects", "all")  # the names of the mean rows of every table
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a data set before it is read, and how its classes are found and read.
+
+    Attributes:
+        title: its name in the literature.
+        module: the module of its layout.
+        crop: the default of ``--crop``; None for the whole image. The paper crops MVTec AD only.
+    """
+
+    title: str
+    module: str
+    crop: int | None = None
+
+    def find_classes(self, root: Path) -> list[str]:
+        """The names of the classes in a folder, in the order of the tables.
+
+        Raises:
+            DataError: the folder does not exist, or is not in this layout.
+        """
+        return import_module(f"datasets.layouts.{self.module}").find_classes(root)
+
+    def read_class(self, root: Path, name: str) -> AnomalyClass:
+        """List the files of a class.
+
+        Raises:
+            DataError: too few images, or masks that are missing or do not fit.
+        """
+        return import_module(f"datasets.layouts.{self.module}").read_class(root, name)
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "mvtec": Layout("MVTec AD", "mvtec", 224),
+    "rd_mvtec": Layout("Rd-MVTec AD", "mvtec", 224),
+    "shanghaitech": Layout("ShanghaiTech Campus", "shanghaitech"),
+    "visa": Layout("VisA", "visa"),
+    "btad": Layout("BTAD", "btad"),
+    "mpdd": Layout("MPDD", "mvtec"),  # published as MVTec AD is
+}
+
+
+def preprocessing_of(dataset: str, resize: int, crop: int, version: int | None) -> Preprocessing:
+    """The preprocessing of the images of a data set.
+
+    Args:
+        dataset: a key of ``LAYOUTS``.
+        resize, crop: as in ``Preprocessing``.
+        version: of the random versions of ``rd_mvtec``.
+    """
+    if dataset == "rd_mvtec":
+        from datasets.layouts.rd_mvtec import RandomPreprocessing
+
+        return RandomPreprocessing(resize, crop, version or 0)
+    from padim.preprocessing import Preprocessing
+
+    return Preprocessing(resize, crop)
+
+
+def choose_classes(layout: Layout, root: Path, wanted: Sequence[str] | None) -> list[str]:
+    """The classes to run, in table order: all, or those named in ``wanted``.
+
+    Raises:
+        DataError: as ``find_classes``, or ``wanted`` names a class that does not exist.
+    """
+    found = layout.find_classes(root)
+    if wanted is not None:  # "a b", "a,b" and "a, b" all name two, unless one class is called so
+        parts = ([name] if name in found else name.split(",") for name in wanted)
+        wanted = [part for names in parts for part in names if part]
+        if not wanted:
+            raise DataError(f"--classes names none; the classes in {root} are: {', '.join(found)}")
+    unknown = sorted(set(wanted or ()).difference(found))
+    if unknown:
+        raise DataError(
+            f"unknown class {', '.join(unknown)} in {root}; the classes there are: "
+            + ", ".join(found)
+        )
+    chosen = [name for name in found if wanted is None or name in wanted]
+    for name in chosen:
+        if name in RESERVED:
+            raise DataError(f"class folder {root / name}: '{name}' names a mean row; rename it")
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
+            raise DataError(
+                f"class folder {root / name}: no file can be named after it; "
+                f"rename it to at most {MAX_NAME_BYTES} bytes"
+            )
+    return chosen

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.errors import DataError
 from datasets.layouts.files import check_mask_size, check_root, folders_in, images_in, some_of
-from datasets.types import GOOD, AnomalyClass, Sample, checked_class
+from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
 
 OK, KO = "ok", "ko"
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.errors import DataError
-from padim.preprocessing import image_size
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-ENDINGS = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
+from datasets.types import DataError
+from padim.config import IMAGE_SUFFIXES
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -36,17 +33,17 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def some_of(folder: Path) -> str:
-    """What is in a folder, in a few words."""
+    """A few of the entries of a folder, for messages."""
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
     more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
     return (", ".join(entries[:5]) + more) or "an empty folder"
 
 
 def check_root(root: Path) -> None:
-    """See that the folder of a data set is there.
+    """Check that the folder of a data set exists.
 
     Raises:
-        DataError: it is not.
+        DataError: it does not.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
@@ -54,14 +51,16 @@ def check_root(root: Path) -> None:
 
 
 def check_mask_size(image: Path, mask: Path) -> None:
-    """See, from their headers, that a mask and its image are of one size.
+    """Check, from their headers, that a mask and its image have the same size.
 
     Raises:
-        DataError: they are not, or one of them is no image.
+        DataError: they do not, or one of them is not an image.
     """
+    from padim.preprocessing import image_size  # imports PyTorch, which --help does without
+
     image_wh, mask_wh = image_size(image), image_size(mask)
     if image_wh != mask_wh:
         raise DataError(
             f"mask {mask} is {mask_wh[0]}x{mask_wh[1]} but its image {image} is "
-            f"{image_wh[0]}x{image_wh[1]}; they must be of one size"
+            f"{image_wh[0]}x{image_wh[1]}; they must have the same size"
         )

@@ -14,9 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.errors import DataError
 from datasets.layouts.files import check_mask_size, check_root, folders_in, images_in, some_of
-from datasets.types import GOOD, AnomalyClass, Sample, checked_class
+from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 OBJECTS = (

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.errors import DataError
 from datasets.layouts.files import check_root, folders_in, images_in, some_of
 from datasets.loading.video import count_frames, mask_stack
-from datasets.types import GOOD, AnomalyClass, Sample, checked_class
+from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
 from padim.preprocessing import image_size
 
 ABNORMAL = "abnormal"

@@ -13,9 +13,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path, PurePosixPath
 
-from datasets.errors import DataError
 from datasets.layouts.files import check_mask_size, check_root, some_of
-from datasets.types import GOOD, AnomalyClass, Sample, checked_class
+from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
 
 TABLE = Path("split_csv", "1cls.csv")
 COLUMNS = ("object", "split", "label", "image", "mask")

@@ -14,11 +14,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from datasets.errors import DataError
 from datasets.loading.video import mask_of_frame, read_frame
-from datasets.types import Sample
+from datasets.types import DataError, Sample
 from padim.preprocessing import Preprocessing, read_image, read_mask
 
 VERSION = 1  # of how a crop is made; another one makes all that is kept invalid
@@ -44,9 +44,9 @@ class ImageCache:
         except OSError:
             is_kept = False
         if is_kept:
-            # Mapped, not read: what of it is in the machine's file cache costs one copy.
-            pixels = torch.from_file(str(path), size=4 * crop * crop, dtype=torch.uint8)
-            pixels = pixels.view(4, crop, crop)
+            # Mapped, not read: a part in the machine's file cache costs one copy.
+            kept = np.memmap(path, np.uint8, mode="c", shape=(4, crop, crop))
+            pixels = torch.from_numpy(kept)
             return pixels[:3], pixels[3].bool()
         image, mask = read_sample(sample, self.preprocessing)
         self._keep(path, torch.cat((image, mask[None].to(torch.uint8))))

@@ -1,12 +1,12 @@
 """The images of all classes as one stream of batches, decoded ahead in worker processes.
 
-One stream for the whole run, not one for each class and split: the workers start once, and while a
-class is being scored and drawn the next one is already being read.
+There is one stream for a whole run, not one for each class and split: the workers start once, and
+while a class is scored and drawn, the next one is already being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.errors import DataError
 from datasets.loading import workers
 from datasets.loading.cache import ImageCache, read_sample
 from datasets.types import AnomalyClass, Sample
+from padim.errors import PaDiMError
 from padim.preprocessing import Preprocessing
 
-# Decoded crops are small beside anything else; the more there are, the longer workers need not wait
-# while the network is loaded or a class is fitted.
+# Decoded crops are small compared with anything else. The more there may be, the longer workers can
+# go on while the network is loaded or a class is fitted.
 READ_AHEAD_BYTES = 32 * 2**20
 
 
@@ -50,12 +50,15 @@ class ImageStream:
     """Batches of all classes, in order: training images, then test images, class after class.
 
     Args:
-        classes: what to read, in the order it will be asked for.
+        classes: what to read, in the order in which it will be taken.
         preprocessing: applied to every image and mask.
         batch_size: images a batch, at most.
-        num_workers: processes that decode; 0 decodes where the batches are asked for.
-        pin_memory: whether batches are put where a GPU can fetch them.
-        cache: folder where decoded crops are kept for other runs; None for nowhere.
+        num_workers: processes that decode; 0 decodes in the calling process.
+        pin_memory: whether batches are pinned, for a GPU.
+        cache: folder where decoded crops are kept for other runs; None for none.
+        worker_init: called in every worker when it starts.
+
+    A stream is a context manager: its workers end however the block is left.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ImageStream:
         num_workers: int = 0,
         pin_memory: bool = False,
         cache: Path | None = None,
+        worker_init: Callable[[], None] | None = None,
     ) -> None:
         samples: list[Sample] = []
         plan: list[list[int]] = []
@@ -81,37 +85,44 @@ class ImageStream:
             batch_sampler=plan,
             num_workers=num_workers,
             collate_fn=_collate,
-            worker_init_fn=workers.begin,
+            worker_init_fn=workers.initialiser(worker_init),
             prefetch_factor=_read_ahead(batch_size, preprocessing.crop, num_workers),
             pin_memory=pin_memory,
         )
-        self._batches: Iterator[Batch | DataError] | None = None
+        self._batches: Iterator[Batch | PaDiMError] | None = None
 
     def start(self) -> ImageStream:
-        """Have the workers begin; without it they do when the first batch is asked for."""
+        """Start the workers now; otherwise they start when the first batch is taken."""
         if self._batches is None:
-            self._batches = iter(self._loader)
+            self._batches = workers.batches_of(self._loader)
         return self
 
     def close(self) -> None:
         """End the workers."""
         self._batches = None
 
+    def __enter__(self) -> ImageStream:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
     def take(self, n_images: int) -> Iterator[Batch]:
         """The next batches, as many as one split of ``n_images`` has.
 
         Raises:
-            DataError: an image or mask cannot be read.
+            PaDiMError: an image or mask cannot be read, or a worker ended.
         """
         self.start()
+        assert self._batches is not None
         for batch in islice(self._batches, -(-n_images // self._batch_size)):
-            if isinstance(batch, DataError):
+            if isinstance(batch, PaDiMError):
                 raise batch
             yield batch
 
 
 def _read_ahead(batch_size: int, crop: int, num_workers: int) -> int | None:
-    """Batches that each worker may be ahead."""
+    """How many batches each worker may be ahead."""
     if num_workers == 0:
         return None
     batch_bytes = 4 * batch_size * crop**2  # images of three channels, and their masks
@@ -123,23 +134,29 @@ class _Samples(Dataset):
         self, samples: list[Sample], preprocessing: Preprocessing, cache: Path | None
     ) -> None:
         self._samples = samples
-        self._read = partial(read_sample, preprocessing=preprocessing)
+        self._read: Callable[[Sample], tuple[torch.Tensor, torch.Tensor]] = partial(
+            read_sample, preprocessing=preprocessing
+        )
         if cache is not None:
             self._read = ImageCache(cache, preprocessing).read
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | DataError:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | PaDiMError:
         try:
             return self._read(self._samples[index])
-        except DataError as error:
-            return error  # raised from a worker it would come wrapped in the worker's traceback
+        except PaDiMError as error:
+            return error  # raised in a worker, it would carry the worker's traceback in its text
 
 
-def _collate(items: list[tuple[torch.Tensor, torch.Tensor] | DataError]) -> Batch | DataError:
+def _collate(
+    items: list[tuple[torch.Tensor, torch.Tensor] | PaDiMError],
+) -> Batch | PaDiMError:
+    read = []
     for item in items:
-        if isinstance(item, DataError):
+        if isinstance(item, PaDiMError):
             return item
-    images, masks = zip(*items, strict=True)
+        read.append(item)
+    images, masks = zip(*read, strict=True)
     return Batch(torch.stack(images), torch.stack(masks))

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.errors import DataError
-from datasets.layouts.files import IMAGE_SUFFIXES
 from datasets.loading import workers
+from datasets.types import DataError
+from padim.config import IMAGE_SUFFIXES
+from padim.errors import PaDiMError
 from padim.preprocessing import Preprocessing, read_image
 
 
@@ -96,6 +97,7 @@ def read_batches(
     batch_size: int = 16,
     num_workers: int = 0,
     pin_memory: bool = False,
+    worker_init: Callable[[], None] | None = None,
 ) -> Iterator[FolderBatch]:
     """Decode images, in their order.
 
@@ -103,19 +105,20 @@ def read_batches(
         images: what to read.
         preprocessing: applied to each.
         batch_size: images a batch, at most.
-        num_workers: processes that decode; 0 decodes where the batches are asked for.
-        pin_memory: whether batches are put where a GPU can fetch them.
+        num_workers: processes that decode; 0 decodes in the calling process.
+        pin_memory: whether batches are pinned, for a GPU.
+        worker_init: called in every worker when it starts.
     """
-    plan = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    plan = [list(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
     loader = DataLoader(
         _Reader(preprocessing),
         batch_sampler=plan,  # of the images themselves: no worker has a list of all
         num_workers=num_workers,
         collate_fn=_collate,
-        worker_init_fn=workers.begin,
+        worker_init_fn=workers.initialiser(worker_init),
         pin_memory=pin_memory,
     )
-    yield from loader
+    return workers.batches_of(loader)
 
 
 class _Reader(Dataset):
@@ -131,14 +134,14 @@ class _Reader(Dataset):
             pixels = read_image(image.path)
             height, width = pixels.shape[:2]
             return image, self._preprocessing.crop_of(pixels), (width, height)
-        except (DataError, OSError, MemoryError) as error:
+        except (PaDiMError, OSError, MemoryError) as error:
             return image, DataError(str(error) or type(error).__name__), (0, 0)
 
 
 def _collate(
     items: list[tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]],
 ) -> FolderBatch:
-    read = [item for item in items if torch.is_tensor(item[1])]
+    read = [(image, crop, size) for image, crop, size in items if torch.is_tensor(crop)]
     failed = [(image, str(error)) for image, error, _ in items if isinstance(error, DataError)]
     return FolderBatch(
         [image for image, _, _ in read],

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.errors import DataError
+from datasets.types import DataError
 
 
 class _Reader:

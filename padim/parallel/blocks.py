@@ -2,64 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from padim.errors import ModelError
-from padim.parallel.threads import at_a_time, side_by_side
+from padim.errors import DeviceMemoryError
+from padim.parallel.threads import map_in_threads, thread_count
 
-# Enough to keep batched routines busy, little beside the Gaussians themselves; on a GPU, where a
-# small block leaves most of the device idle, an eighth of what is free, within these bounds.
-CPU_BYTES = 32 * 2**20  # of the blocks worked on at a time, together, unless one of one takes more
-LEAST_BYTES = 2**20  # less is not worth a second thread
+# On a CPU: enough to keep batched routines busy, little compared with the Gaussians themselves. On
+# a GPU, where a small block leaves most of the device idle: an eighth of what is free, within
+# these bounds.
+CPU_BYTES = 32 * 2**20  # of all blocks that are worked on at the same time
+MIN_BYTES = 2**20  # less is not worth a second thread
 CUDA_BYTES = (16 * 2**20, 1024 * 2**20)
+GROUP_BYTES = 64 * 2**20  # of embeddings that are measured together on a CPU
 
 
-def in_blocks(
+def for_each_block(
     work: Callable[[slice], None], total: int, bytes_each: int, device: torch.device
 ) -> None:
-    """Call ``work`` with slices that together cover ``range(total)``; on a CPU several at a time.
+    """Call ``work`` with slices that together cover ``range(total)``; on a CPU in several threads.
 
     Args:
-        work: done on one block, in any order. It may be called again with the first part of a
-            block that it ran out of memory on, so it changes nothing before its last allocation.
-        total: number of positions, or images.
+        work: done on one block, in any order. It is called again with the first part of a block
+            that it ran out of memory on, so it changes nothing before its last allocation.
+        total: number of positions, or of images.
         bytes_each: memory that one of them takes while it is worked on.
-        device: where.
+        device: where the work is done.
 
     Raises:
-        ModelError: the device's memory does not suffice for a block of one.
+        DeviceMemoryError: the memory does not suffice for a block of one.
     """
     if device.type != "cpu":
-        _in_turn(work, slice(0, total), max(1, block_bytes(device) // max(1, bytes_each)), device)
+        step = max(1, block_bytes(device) // max(1, bytes_each))
+        _in_turn(work, slice(0, total), step, device)
         return
-    at_once = at_a_time() if total * bytes_each > LEAST_BYTES else 1
-    step = max(1, CPU_BYTES // (at_once * max(1, bytes_each)))
-    step = min(step, -(-total // at_once)) or 1
+    n_threads = thread_count() if total * bytes_each > MIN_BYTES else 1
+    step = max(1, CPU_BYTES // (n_threads * max(1, bytes_each)))
+    step = min(step, -(-total // n_threads)) or 1
     blocks = [slice(start, min(start + step, total)) for start in range(0, total, step)]
-    side_by_side(lambda block: _in_turn(work, block, step, device), blocks)
+    map_in_threads(lambda block: _in_turn(work, block, step, device), blocks)
 
 
-def _in_turn(work: Callable[[slice], None], whole: slice, step: int, device: torch.device) -> None:
-    """Call ``work`` with one block after the other, smaller ones where memory runs out."""
-    start = whole.start
-    while start < whole.stop:
-        end = min(start + step, whole.stop)
-        try:
-            work(slice(start, end))
-            start = end
-        except torch.OutOfMemoryError as error:
-            if end - start == 1:
-                raise ModelError(
-                    f"{device} has too little memory left; give --device cpu or a smaller --crop"
-                ) from error
-            step = (end - start) // 2
+def grouped(batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Consecutive batches in groups of ``GROUP_BYTES``; the last group may be smaller."""
+    group: list[torch.Tensor] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(batch.nbytes for batch in group) >= GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def block_bytes(device: torch.device) -> int:
-    """How large a block may be."""
+    """How large a block may be, in bytes."""
     if device.type != "cuda":
         return CPU_BYTES
     free, _total = torch.cuda.mem_get_info(device)
     return min(max(free // 8, CUDA_BYTES[0]), CUDA_BYTES[1])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on whatever device.
+
+    PyTorch raises ``OutOfMemoryError`` on a GPU, but a bare ``RuntimeError`` on a CPU, which only
+    its text tells from others.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def _in_turn(work: Callable[[slice], None], total: slice, step: int, device: torch.device) -> None:
+    """Call ``work`` with one block after the other, with smaller ones after memory ran out."""
+    start = total.start
+    while start < total.stop:
+        end = min(start + step, total.stop)
+        try:
+            work(slice(start, end))
+            start = end
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if end - start == 1:
+                raise DeviceMemoryError(f"the memory of {device} does not suffice") from error
+            step = (end - start) // 2

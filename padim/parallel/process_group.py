@@ -1,9 +1,9 @@
 """The processes that fit one model together, as ``torchrun`` starts them.
 
-Each sees a share of the images. What one learns of a range of positions goes to the process that
-owns these, which merges and factorises them; the factors then go to all, so that each scores its
-share of the test images, or stay with their owners where they are too much for one. A process alone
-is a team of one, for which nothing is ever sent.
+Each process sees a shard of the images. What it learns of a range of positions goes to the process
+that owns the range, which merges and factorises it. The factors then go to all processes, so that
+each scores its shard of the test images, or stay with their owners if one process cannot hold them
+all. A group of one process sends nothing.
 """
 
 from __future__ import annotations
@@ -12,160 +12,178 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
 
 from padim.errors import ModelError
+from padim.fitting import GaussianLearner
 
-JOIN = timedelta(minutes=10)  # for all processes to start, before a run is given up
-# For the slowest process, and for the first one to measure and draw a class. One that ends is
-# noticed at once.
-WAIT = timedelta(hours=6)
+if TYPE_CHECKING:
+    from padim.parallel.sharded_gaussian import ShardedLearner
+
+START_TIMEOUT = timedelta(minutes=10)  # for all processes to start
+# For the slowest process, and for rank 0 to measure and draw a class. A process that ends is
+# noticed at once; this ends a deadlock.
+TIMEOUT = timedelta(hours=1)
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-PIECE_BYTES = 64 * 2**20  # of a tensor that is sent to a device which has no room for all of it
+PIECE_BYTES = 64 * 2**20  # a tensor is sent in pieces: the device may have no room for all of it
 
 
 @dataclass(frozen=True)
-class Team:
-    """One process among ``size``.
+class ProcessGroup:
+    """One process of ``world_size``. It is the strategy that ``PaDiM.fit_features`` is handed.
 
     Attributes:
-        rank: which one, from 0; the first alone writes.
-        size: how many there are.
-        device: where it sends from and receives to.
+        rank: which process this is, from 0; rank 0 alone writes files.
+        world_size: how many processes there are.
+        device: where tensors are sent from and received.
     """
 
     rank: int = 0
-    size: int = 1
-    device: torch.device | str = "cpu"
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @classmethod
-    def join(cls, device: torch.device) -> Team:
-        """The team that the environment describes, of one process where it describes none.
+    def from_environment(cls, device: torch.device) -> ProcessGroup:
+        """Join the group that the environment describes; one process if it describes none.
 
         Raises:
-            ModelError: the others do not come, or the environment does not say how to find them.
+            ModelError: the others do not start, or the environment does not say how to find them.
         """
         if os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
         from torch.distributed.rendezvous import rendezvous  # not there in every PyTorch
 
         try:
-            store, rank, size = next(rendezvous("env://", timeout=JOIN))
+            store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
         except (ValueError, distributed.DistError) as error:
             reason = " ".join(str(error).split())
             raise ModelError(
                 f"the other processes of this run cannot be found ({reason}): start it with "
                 "torchrun, or unset WORLD_SIZE for one process"
             ) from error
-        _call_roll(store, rank, size, device.type)
+        _wait_for_all(store, rank, size, device.type)
         is_cuda = device.type == "cuda"
         if is_cuda:
             torch.cuda.set_device(device)  # or NCCL would guess which one is meant
         distributed.init_process_group(
-            "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=WAIT
+            "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT
         )
-        return cls(rank, size, device if is_cuda else "cpu")
+        return cls(rank, size, device if is_cuda else torch.device("cpu"))
 
     @property
     def is_first(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
-    def shares(self, total: int) -> list[slice]:
-        """The range of every process: as even as can be, the first one's never empty."""
-        ends = [-(-total * rank // self.size) for rank in range(self.size + 1)]
+    def shards(self, total: int) -> list[slice]:
+        """The range of every process, of almost equal sizes; that of rank 0 is never empty."""
+        ends = [-(-total * rank // self.world_size) for rank in range(self.world_size + 1)]
         return [slice(start, end) for start, end in pairwise(ends)]
 
-    def share(self, total: int) -> slice:
-        """This process's range."""
-        return self.shares(total)[self.rank]
+    def shard(self, total: int) -> slice:
+        """The range of this process."""
+        return self.shards(total)[self.rank]
 
-    def told(self, message: Any) -> Any:
-        """What the first process says; the others wait for it."""
-        if self.size == 1:
-            return message
-        box = [message]
-        distributed.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+    def learner(
+        self, n_images: int, positions: int, epsilon: float, leaves_out: bool
+    ) -> GaussianLearner | ShardedLearner:
+        """What learns the Gaussians of all ``positions`` from the shards of ``n_images``."""
+        from padim.parallel.sharded_gaussian import ShardedLearner
 
-    def added(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The sums of the processes' tensors."""
+        if self.world_size == 1:
+            return GaussianLearner(n_images, epsilon, leaves_out)
+        return ShardedLearner(n_images, positions, epsilon, leaves_out, self)
+
+    def broadcast(self, value: Any) -> Any:
+        """The value of rank 0; the others wait for it."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
+
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The sums of the tensors of all processes."""
+        if self.world_size == 1:
+            return tensors
         sums = [tensor.to(self.device, copy=True) for tensor in tensors]
-        if self.size > 1:
-            for tensor in sums:
-                distributed.all_reduce(tensor)
+        for tensor in sums:
+            distributed.all_reduce(tensor)
         return sums
 
-    def agrees(self, holds: bool) -> bool:
-        """Whether something holds for every process."""
-        return not self.added([torch.tensor([0 if holds else 1])])[0].item()
+    def all_true(self, value: bool) -> bool:
+        """Whether the value is true in every process."""
+        return not self.all_reduce([torch.tensor([0 if value else 1])])[0].item()
 
-    def room(self) -> int:
+    def memory_share(self) -> int:
         """Bytes that a process may hold for good: half of what is free on its device.
 
-        On CPUs half of its share of the machine's memory, or of its container's.
+        On a CPU, half of its share of the memory of the machine or container.
         """
-        device = torch.device(self.device)
+        device = self.device
         if device.type == "cuda":
             kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return (torch.cuda.mem_get_info(device)[0] + kept) // 2
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
         return _memory() // (2 * here)
 
-    def joined(self, part: torch.Tensor, total: int) -> torch.Tensor:
-        """All of what each process has its share of, along the first axis; by every process."""
-        if self.size == 1:
+    def all_gather(self, part: torch.Tensor, total: int) -> torch.Tensor:
+        """Concatenate the shards of ``total`` along the first axis, in every process."""
+        if self.world_size == 1:
             return part
-        whole = part.new_empty(total, *part.shape[1:], device=self.device)
-        for rank, share in enumerate(self.shares(total)):
-            if share.stop > share.start:
-                piece = whole[share]
+        gathered = part.new_empty(total, *part.shape[1:], device=self.device)
+        for rank, shard in enumerate(self.shards(total)):
+            if shard.stop > shard.start:
+                piece = gathered[shard]
                 if rank == self.rank:
                     piece.copy_(part)
                 distributed.broadcast(piece, src=rank)
-        return whole.to(part.device)
+        return gathered.to(part.device)
 
-    def collected(self, part: torch.Tensor, total: int) -> torch.Tensor | None:
-        """``joined``, but in the memory of the first process alone; None to the others."""
+    def gather(self, part: torch.Tensor, total: int) -> torch.Tensor | None:
+        """``all_gather``, but in the CPU memory of rank 0 alone; None in the others."""
         if not self.is_first:
             for piece in _pieces(part):
                 distributed.send(piece.to(self.device).contiguous(), 0)
             return None
-        whole = part.new_empty(total, *part.shape[1:], device="cpu")
-        shares = self.shares(total)
-        whole[shares[0]] = part
-        for rank, share in enumerate(shares[1:], start=1):
-            for piece in _pieces(whole[share]):
+        gathered = part.new_empty(total, *part.shape[1:], device="cpu")
+        shards = self.shards(total)
+        gathered[shards[0]] = part
+        for rank, shard in enumerate(shards[1:], start=1):
+            for piece in _pieces(gathered[shard]):
                 found = torch.empty_like(piece, device=self.device)
                 distributed.recv(found, rank)
                 piece.copy_(found)
-        return whole
+        return gathered
 
-    def exchanged(
+    def all_to_all(
         self, give: Callable[[int], Sequence[torch.Tensor]]
     ) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """Send tensors to every process, and get theirs, from one after the other.
+        """Send tensors to every process, and receive theirs, one process after the other.
+
+        Unlike ``torch.distributed.all_to_all_single``, only one process's tensors are in memory at
+        a time, and their sizes may differ.
 
         Args:
-            give: the tensors for a process, of whom the rank is given; each is asked for once, when
-                it is sent. They have the same number of axes and the same types for all and from
-                all.
+            give: from a rank to the tensors for it; called once for each, when they are sent. All
+                have the same number of axes and the same types.
 
         Yields:
-            The rank they are from, and the tensors: first what this one gives to itself.
+            The rank that sent them, and the tensors; first what this process gives to itself.
         """
         yield self.rank, list(give(self.rank))
-        for step in range(1, self.size):
-            to, source = (self.rank + step) % self.size, (self.rank - step) % self.size
-            yield source, self._swapped(give(to), to, source)
+        for step in range(1, self.world_size):
+            to, source = (self.rank + step) % self.world_size, (self.rank - step) % self.world_size
+            yield source, self._exchange(give(to), to, source)
 
-    def _swapped(self, given: Sequence[torch.Tensor], to: int, source: int) -> list[torch.Tensor]:
+    def _exchange(self, given: Sequence[torch.Tensor], to: int, source: int) -> list[torch.Tensor]:
         sizes = torch.tensor([tuple(t.shape) + (0,) * (4 - t.dim()) for t in given])
         their_sizes = torch.empty_like(sizes)
         self._swap(sizes, to, their_sizes, source)
@@ -193,52 +211,49 @@ class Team:
             if theirs is not None:
                 theirs.copy_(here)
 
-    def leave(self) -> None:
-        """Part in peace, when all is done."""
-        if self.size > 1:
+    def close(self) -> None:
+        """Wait for all processes, and end the group."""
+        if self.world_size > 1:
             distributed.barrier()
             distributed.destroy_process_group()
 
 
-def _call_roll(store: distributed.Store, rank: int, size: int, kind: str) -> None:
-    """Wait until all processes have come, and make sure that they can go together.
+def _wait_for_all(store: distributed.Store, rank: int, size: int, kind: str) -> None:
+    """Wait until all processes have started, and check that they use one kind of device.
 
     Raises:
-        ModelError: some have not come, or with another kind of device.
+        ModelError: some did not start, or they use different kinds of devices.
     """
     names = [f"process {other}" for other in range(size)]
     store.set(names[rank], kind)
     try:
-        store.wait(names, JOIN)
+        store.wait(names, START_TIMEOUT)
     except distributed.DistStoreError as error:
         missing = ", ".join(name for name in names if not store.check([name]))
-        minutes = JOIN.total_seconds() / 60
+        minutes = START_TIMEOUT.total_seconds() / 60
         raise ModelError(
-            f"{missing} of {size} did not come within {minutes:g} minutes; see what they have said"
+            f"{missing} of {size} did not start within {minutes:g} minutes; see their own messages"
         ) from error
     kinds = [store.get(name).decode() for name in names]
     for name, other in zip(names, kinds, strict=True):
         if other != kinds[0]:
             raise ModelError(
-                f"{name} runs on {other}, process 0 on {kinds[0]}: give all the same --device"
+                f"{name} runs on {other}, process 0 on {kinds[0]}: give all the same device"
             )
 
 
 def _pieces(part: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Some rows of a tensor at a time, as they are sent."""
+    """The rows of a tensor in pieces of at most ``PIECE_BYTES``."""
     if not part.numel():
         return ()
     return part.split(max(1, PIECE_BYTES // part[0].nbytes))
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine, or of the container that this runs in."""
+    """Bytes of memory of this machine or, if there is a limit, of this container."""
     if not hasattr(os, "sysconf"):  # not a Unix
         return sys.maxsize
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # not Linux, or without a limit
         found = min(found, int(MEMORY_LIMIT.read_text()))
     return found
-
-
-ALONE = Team()

@@ -1,144 +1,148 @@
-"""The Gaussians that several processes learn together, each of which owns a range of positions.
+"""The Gaussians that several processes learn together; each process owns a range of positions.
 
-Where they are too large for one process to hold them all, each scores the positions it owns: the
-embeddings of a batch travel to the owners, and the distances back, for every image P d numbers
-instead of the P d^2, once, of the factors.
+If one process cannot hold them all, each scores the positions that it owns: the embeddings of a
+batch travel to the owners, and the distances back. That is P d numbers for every image, instead of
+the P d^2 of the factors once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 
 from padim.errors import ModelError
-from padim.gaussian import GaussianFit, PatchGaussian
-from padim.parallel.process_group import Team
+from padim.fitting import GaussianLearner
+from padim.gaussian import PatchGaussian
+from padim.parallel.process_group import ProcessGroup
 
 
-@dataclass(frozen=True)
-class OwnedGaussian:
-    """The Gaussians of all positions, of which this process holds those of its range.
+class ShardedGaussian(nn.Module):
+    """The Gaussians of all positions, of which this process holds a shard.
 
-    Used as a ``PatchGaussian`` is; but what it does, all processes do at the same time.
+    It is used as a ``PatchGaussian`` is, by all processes at the same time.
 
-    Attributes:
-        own: the Gaussians of the range.
-        positions: P, of all ranges.
-        team: the processes.
+    Args:
+        own: the Gaussians of this process's positions.
+        positions: P, of all processes.
+        group: the processes.
     """
 
-    own: PatchGaussian
-    positions: int
-    team: Team
+    def __init__(self, own: PatchGaussian, positions: int, group: ProcessGroup) -> None:
+        super().__init__()
+        self.own = own
+        self.positions = positions
+        self.group = group
 
-    def each(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Mahalanobis distances of one batch of embeddings after the other.
+    def batches(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Mahalanobis distances (B, P) of one batch of embeddings after the other.
 
         Args:
-            batches: (B, P, d) each; as many and as large as this process has, the others also
-                other numbers of them, or none.
+            batches: (B, P, d) each; the processes may have different numbers and sizes of batches.
         """
-        nothing = self.own.mean.new_empty(0, self.positions, self.own.mean.shape[1])
+        empty = self.own.mean.new_empty(0, self.positions, self.own.mean.shape[1])
         batches = iter(batches)
         while True:
             batch = next(batches, None)
-            if self.team.agrees(batch is None):
+            if self.group.all_true(batch is None):
                 return
-            distances = self._distances(nothing if batch is None else batch)
+            distances = self(empty if batch is None else batch)
             if batch is not None:
                 yield distances
 
-    def whole(self) -> PatchGaussian | None:
-        """All Gaussians, in the memory of the first process; None to the others."""
-        mean = self.team.collected(self.own.mean, self.positions)
-        factor = self.team.collected(self.own.factor, self.positions)
-        if mean is None:
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Distances (B, P) of embeddings (B, P, d), computed by the owners of the positions."""
+        shards = self.group.shards(self.positions)
+        asked = self.group.all_to_all(lambda rank: [embeddings[:, shards[rank]]])
+        answers = {rank: [self.own(given)] for rank, (given,) in asked}
+        parts = {rank: part for rank, (part,) in self.group.all_to_all(answers.__getitem__)}
+        return torch.cat([parts[rank] for rank in range(self.group.world_size)], dim=1)
+
+    def gathered(self) -> PatchGaussian | None:
+        """All Gaussians, in the memory of rank 0; None in the other processes."""
+        mean = self.group.gather(self.own.mean, self.positions)
+        factor = self.group.gather(self.own.factor, self.positions)
+        if mean is None or factor is None:
             return None
         return PatchGaussian(mean, factor, self.own.is_low_rank, self.own.epsilon)
 
-    def _distances(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Of embeddings (B, P, d), by the owners of their positions: (B, P)."""
-        shares = self.team.shares(self.positions)
-        asked = self.team.exchanged(lambda rank: [embeddings[:, shares[rank]]])
-        answers = {rank: [self.own(given)] for rank, (given,) in asked}
-        found = {rank: part for rank, (part,) in self.team.exchanged(answers.get)}
-        return torch.cat([found[rank] for rank in range(self.team.size)], dim=1)
 
+class ShardedLearner:
+    """Learns the Gaussians of all positions from the images of all processes.
 
-class TeamFit:
-    """Learns the Gaussians of all positions from what all processes see, each a share of it.
-
-    What a process learns of a range of positions goes to the process that owns these, which merges
-    and factorises them.
+    What a process learns of a range of positions goes to the process that owns the range, which
+    merges and factorises it. The interface is that of ``GaussianLearner``.
 
     Args:
         n_images: N, of all processes together.
+        positions: P, of all processes together.
         epsilon: added to the diagonal of every covariance.
-        leaves_out: whether leave-one-out distances are wanted.
-        team: the processes.
+        leaves_out: whether leave-one-out distances are computed.
+        group: the processes.
+
+    Raises:
+        ModelError: more processes than positions.
     """
 
-    def __init__(self, n_images: int, epsilon: float, leaves_out: bool, team: Team) -> None:
-        self._like = partial(GaussianFit, n_images, epsilon, leaves_out)
-        self._share = None if team.size == 1 else team.share(n_images)
-        self._team = team
-        self._learners: list[GaussianFit | None] = []  # one for the range of each process
+    def __init__(
+        self,
+        n_images: int,
+        positions: int,
+        epsilon: float,
+        leaves_out: bool,
+        group: ProcessGroup,
+    ) -> None:
+        if positions < group.world_size:
+            raise ModelError(
+                f"{group.world_size} processes for {positions} positions of the grid: start fewer"
+            )
+        self.leave_one_out: torch.Tensor | None = None
+        self._positions = positions
+        self._group = group
+        self._like = partial(GaussianLearner, n_images, epsilon, leaves_out, positions=positions)
+        shard = group.shard(n_images)
+        self._learners: list[GaussianLearner | None] = [
+            self._like(shard=shard) for _ in range(group.world_size)
+        ]  # one for the positions of each process
 
-    def update(self, embeddings: torch.Tensor) -> None:
-        """Take in a batch of embeddings (B, P, d) of this process's images.
+    def update(self, embeddings: torch.Tensor) -> ShardedLearner:
+        """Learn from a batch of embeddings (B, P, d) of this process's images.
 
         Raises:
-            ModelError: more images than were announced, or more processes than positions.
+            ModelError: more images come than were announced.
         """
-        positions = embeddings.shape[1]
-        self._prepare(positions)
-        for learner, block in zip(self._learners, self._team.shares(positions), strict=True):
+        shards = self._group.shards(self._positions)
+        for learner, block in zip(self._learners, shards, strict=True):
+            assert learner is not None
             learner.update(embeddings[:, block])
+        return self
 
-    def finish(self, positions: int) -> tuple[PatchGaussian | OwnedGaussian, torch.Tensor | None]:
-        """Factorise, in place of what was learned from.
-
-        Args:
-            positions: P, for a process that had no image to learn it from.
+    def finish(self) -> PatchGaussian | ShardedGaussian:
+        """Merge and factorise.
 
         Returns:
-            The Gaussians of all positions, or where one process has not the room for them, of those
-            this one owns; and the leave-one-out distances (n, P), as in ``GaussianFit``.
+            The Gaussians of all positions or, if a process cannot hold them all, this shard.
 
         Raises:
-            ModelError: as ``GaussianFit.finish``.
+            ModelError: as ``GaussianLearner.finish``.
         """
-        team = self._team
-        self._prepare(positions)
-        if team.size == 1:
-            gaussian = self._learners[0].finish()
-            return gaussian, self._learners[0].left_out
-        mine = self._like(positions=positions)
-        for _rank, learned in team.exchanged(self._given_away):
-            mine.absorb(learned)
-            del learned  # not to be held while the next ones come
-        own, left_out = mine.finish(), mine.left_out
-        if left_out is not None:
-            left_out = team.joined(left_out.T, positions).T
-        if not team.agrees(own.factor[0].nbytes * positions <= team.room()):
-            return OwnedGaussian(own, positions, team), left_out
-        mean, factor = team.joined(own.mean, positions), team.joined(own.factor, positions)
-        return PatchGaussian(mean, factor, own.is_low_rank, own.epsilon), left_out
+        group, positions = self._group, self._positions
+        learner = self._like()
+        for _rank, state in group.all_to_all(self._give_away):
+            learner.merge_state(state)
+            del state  # its memory is free before the next one comes
+        own = learner.finish()
+        if learner.leave_one_out is not None:
+            self.leave_one_out = group.all_gather(learner.leave_one_out.T, positions).T
+        if not group.all_true(own.factor[0].nbytes * positions <= group.memory_share()):
+            return ShardedGaussian(own, positions, group)
+        mean, factor = (group.all_gather(part, positions) for part in (own.mean, own.factor))
+        return PatchGaussian(mean, factor, own.is_low_rank, own.epsilon)
 
-    def _prepare(self, positions: int) -> None:
-        if self._learners:
-            return
-        if positions < self._team.size:
-            raise ModelError(
-                f"{self._team.size} processes for {positions} positions of the grid: start fewer"
-            )
-        shares = self._team.shares(positions)
-        self._learners = [self._like(share=self._share, positions=positions) for _ in shares]
-
-    def _given_away(self, rank: int) -> list[torch.Tensor]:
-        """What was learned of a process's range; its memory is free once that is sent."""
-        learned, self._learners[rank] = self._learners[rank].learned(), None
-        return learned
+    def _give_away(self, rank: int) -> list[torch.Tensor]:
+        """What was learned of the positions of a process; the memory is free once it is sent."""
+        learner, self._learners[rank] = self._learners[rank], None
+        assert learner is not None
+        return learner.state()

@@ -1,7 +1,7 @@
-"""Work on a CPU side by side, a part on each core.
+"""Work on a CPU in several threads, a part on each core.
 
 PyTorch shares every single operation out over its threads, which wait for one another at its end.
-Where the parts of a work need nothing of each other, a thread for each part loses nothing so: an
+If parts of a work do not depend on each other, a thread for each part loses nothing to that: an
 eighth of the time of a ResNet-18, half of that of an EfficientNet-B5, whose operations are small.
 """
 
@@ -16,56 +16,52 @@ from typing import TypeVar
 
 import torch
 
-MOST = 4  # parts at a time; with more cores than that some or all have several
+MAX_THREADS = 4  # with more cores, each thread has several
 
 Item = TypeVar("Item")
 
+_this_thread = threading.local()
 
-_of_this_thread = threading.local()
 
-
-def at_a_time() -> int:
-    """How many parts are worked on at a time; 1 where this is called from such a part."""
-    if getattr(_of_this_thread, "is_part", False):
+def thread_count() -> int:
+    """How many parts are worked on at the same time; 1 within such a part."""
+    if getattr(_this_thread, "is_part", False):
         return 1
-    return min(MOST, torch.get_num_threads())
+    return min(MAX_THREADS, torch.get_num_threads())
 
 
-def side_by_side(work: Callable[[Item], None], items: Sequence[Item]) -> None:
-    """Call ``work`` with every item, as many at a time as ``at_a_time`` says.
+def map_in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
+    """Call ``work`` with every item, ``thread_count()`` at a time.
 
-    What one of the calls raises is raised here.
+    Raises:
+        Exception: what the first failing call raised.
     """
-    count = min(at_a_time(), len(items))
-    if count <= 1:
+    if min(thread_count(), len(items)) <= 1:
         for item in items:
             work(item)
         return
     is_inference, has_gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
-    def in_the_same_mode(item: Item) -> None:  # modes are each thread's own
+    def in_same_mode(item: Item) -> None:  # each thread has its own modes
         with torch.inference_mode(is_inference), torch.set_grad_enabled(has_gradients):
             work(item)
 
-    list(_pool(at_a_time(), torch.get_num_threads()).map(in_the_same_mode, items))
+    pool = _pool(os.getpid(), thread_count(), torch.get_num_threads())
+    list(pool.map(in_same_mode, items))
 
 
 @cache
-def _pool(count: int, n_cores: int) -> ThreadPoolExecutor:
-    """``count`` threads with a number of cores each, ``n_cores`` together."""
+def _pool(process: int, count: int, n_cores: int) -> ThreadPoolExecutor:
+    """``count`` threads that share ``n_cores``; a forked child, another process, gets its own."""
     shares = iter([n_cores // count + (i < n_cores % count) for i in range(count)])
-    pool = ThreadPoolExecutor(count, "side by side", lambda: _begin(next(shares)))
-    all_there = threading.Barrier(count)
-    list(pool.map(lambda _: all_there.wait(), range(count)))
-    torch.set_num_threads(n_cores)  # for threads yet to come, which take over what was set last
+    pool = ThreadPoolExecutor(count, "padim", lambda: _begin(next(shares)))
+    barrier = threading.Barrier(count)
+    list(pool.map(lambda _: barrier.wait(), range(count)))
+    torch.set_num_threads(n_cores)  # as before: new threads take over the count that was set last
     return pool
 
 
 def _begin(n_cores: int) -> None:
-    _of_this_thread.is_part = True
-    torch.get_num_threads()  # on a thread's first call this takes over what another thread has set
+    _this_thread.is_part = True
+    torch.get_num_threads()  # a thread's first call takes over what another thread has set
     torch.set_num_threads(n_cores)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads stay with the parent

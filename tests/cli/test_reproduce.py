@@ -19,7 +19,7 @@ from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 from utils.cli import main as cli
 from utils.evaluation.metrics import rank_pixels
-from utils.report.markdown import DASH
+from utils.report.text import DASH
 from utils.reproduction import passes, plan
 from utils.reproduction.numbers import SCENES, numbers_of
 from utils.reproduction.records import Result

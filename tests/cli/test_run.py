@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import SIDE, draw_class, draw_image, expect_one_line, result, rows, run
+from helpers import SIDE, class_record, draw_class, draw_image, expect_one_line, result, rows, run
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torchvision import models
+from utils.prediction.load_model import load_fitted
 
 from datasets.layouts.mvtec import read_class
 from datasets.types import Sample
 from padim.backbones import Backbone
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
-from utils.prediction.load_model import load_fitted
 from utils.report import curves
 from utils.report.class_figures import _figure_names
-from utils.report.figures import HEADER, FigureMaker
+from utils.report.figures import HEADER, panel_lefts
 
 
 @pytest.fixture
@@ -100,8 +100,7 @@ def test_the_worst_ranked_image_is_drawn_with_its_own_mask(hard_root: Path, tmp_
     ]
     with Image.open(result(tmp_path / "out") / drawn[0]["figure"]) as figure:
         pixels = np.asarray(figure)
-    lefts = FigureMaker(192, 0, 1, None, "")._lefts
-    panels = [pixels[HEADER : HEADER + 192, left : left + 192] for left in lefts]
+    panels = [pixels[HEADER : HEADER + 192, left : left + 192] for left in panel_lefts(192)]
     item, preprocessing = read_class(hard_root, "tiles"), Preprocessing(200, 192)
     sample = {f"test/{s.defect}/{s.path.name}": s for s in item.test}[drawn[0]["path"]]
     np.testing.assert_array_equal(panels[0], preprocessing.image(sample.path).permute(1, 2, 0))
@@ -113,20 +112,20 @@ def test_each_curve_is_drawn_in_its_place(monkeypatch: pytest.MonkeyPatch, tmp_p
     figures = []
     monkeypatch.setattr(curves, "save_plot", lambda figure, _path: figures.append(figure))
     points = {
-        name: [[0, at, 1], [0, 1, 1]] for name, at in (("image_roc", 0.1), ("pixel_roc", 0.2))
+        name: ([0, at, 1], [0, 1, 1]) for name, at in (("image_roc", 0.1), ("pixel_roc", 0.2))
     }
-    record = {
-        "class": "a_$name",
-        "metrics": {"image_auroc": 0.95, "pixel_auroc": 0.9, "pro": 0.8},
-        "curves": {**points, "pro": [[0, 0.05, 0.3], [0, 0.7, 0.9]]},
-    }
+    record = class_record(
+        "a_$name",
+        metrics={"image_auroc": 0.95, "pixel_auroc": 0.9, "pro": 0.8},
+        curves={**points, "pro": ([0, 0.05, 0.3], [0, 0.7, 0.9])},
+    )
     curves.draw_roc_curves([record], "a title", tmp_path)
     curves.draw_pro_curves([record], "a title", tmp_path)
     axes = [*figures[0].axes, *figures[1].axes]
     for axis, curve, value in zip(
         axes, ("image_roc", "pixel_roc", "pro"), ("0.950", "0.900", "0.800"), strict=True
     ):
-        np.testing.assert_array_equal(axis.lines[0].get_data(), record["curves"][curve])
+        np.testing.assert_array_equal(axis.lines[0].get_data(), record.curves[curve])
         assert value in axis.get_title()
         assert axis.get_legend().get_texts()[0].get_text().endswith(value)
     assert "Image" in axes[0].get_title()
@@ -200,7 +199,7 @@ def test_a_record_of_another_version_is_made_again(data_root: Path, tmp_path: Pa
     for content in ("{}", '{"settings": 1, "metrics": 2}', '{"version": 1}', "[]", "half a rec"):
         record.write_text(content)
         assert run(data_root, tmp_path / "out") == 0
-        assert json.loads(record.read_text())["class"] == "tiles"
+        assert json.loads(record.read_text())["class_name"] == "tiles"
 
 
 def test_names_that_are_no_text(data_root: Path, tmp_path: Path, capsys) -> None:

@@ -114,7 +114,7 @@ def test_results_do_not_depend_on_how_many(
     run_together(size, root, tmp_path / "together", *argv)
     check_same(tmp_path / "alone" / name, tmp_path / "together" / name)
     record = json.loads((tmp_path / "together" / name / "records/few.json").read_text())
-    assert record["totals"]["n_train"] == 7
+    assert record["n_train"] == 7
 
 
 @pytest.mark.parametrize(

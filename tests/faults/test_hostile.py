@@ -62,11 +62,13 @@ def check_outputs(folder: Path, said: str) -> None:
     records = [json.loads(path.read_text()) for path in (folder / "records").iterdir()]
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {record["class"].encode("utf-8", "backslashreplace").decode() for record in records} <= {
-        row["class"] for row in rows
-    }
+    assert {
+        record["class_name"].encode("utf-8", "backslashreplace").decode() for record in records
+    } <= {row["class"] for row in rows}
     for record in records:
-        with (folder / f"scores/{record['class']}.csv").open(newline="", encoding="utf-8") as file:
+        with (folder / f"scores/{record['class_name']}.csv").open(
+            newline="", encoding="utf-8"
+        ) as file:
             assert len(list(csv.DictReader(file))) == len(record["images"])
     page = Page((folder / "index.html").read_text(encoding="utf-8"))
     assert page.tags.count("script") == 2

@@ -1,4 +1,4 @@
-"""The page of a run: what a browser would read out of it, seen through the standard parser."""
+"""The pages: what a browser would read out of them, seen through the standard parser."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+from helpers import class_record, image_record
 
-from utils.report.page import render_page
+from utils.report.figures import figure_size
+from utils.report.prediction_page import PredictionRow, render_prediction_page
+from utils.report.rows import COLUMNS
+from utils.report.run_page import render_run_page
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -20,7 +24,7 @@ HOSTILE = [
     "byte\udcff.png",
     "{{title}} {{data}} {{missing}} \\1 \\g<0>",
 ]
-COLUMNS = ["image_auroc", "image_f1", "pro", "n_train", "n_test", "seconds"]
+CROP = 224
 
 
 class Reader(HTMLParser):
@@ -55,33 +59,32 @@ class Reader(HTMLParser):
 
 
 def image(name="000.png", defect="good", label=0, score=1.5, misranked=0.0, figure=None):
-    return {
-        "path": f"test/{defect}/{name}",
-        "defect": defect,
-        "label": label,
-        "score": score,
-        "misranked": misranked,
-        "figure": figure,
-    }
+    return image_record(
+        path=f"test/{defect}/{name}",
+        defect=defect,
+        label=label,
+        score=score,
+        misranked=misranked,
+        figure=figure,
+    )
 
 
-def record(name="bottle", images=(), notes=()):
-    n_defective = sum(one["label"] for one in images)
-    return {
-        "class": name,
-        "notes": list(notes),
-        "images": list(images),
-        "n_good": len(images) - n_defective,
-        "n_defective": n_defective,
-    }
+def record(name="bottle", images=(), notes=(), n_train=10, seconds=1.25, **metrics):
+    return class_record(
+        name,
+        images=tuple(images),
+        notes=tuple(notes),
+        n_train=n_train,
+        seconds=seconds,
+        metrics=class_record().metrics | metrics,
+    )
 
 
-def row(name="bottle", **values):
-    return {"class": name, **dict.fromkeys(COLUMNS), **values}
+def read(title="Run", warnings=(), facts=None, records=(), links=(), crop=CROP):
+    return parsed(render_run_page(title, warnings, facts or {}, records, links, crop))
 
 
-def read(title="Run", warnings=(), facts=None, columns=COLUMNS, rows=(), records=(), links=()):
-    page = render_page(title, warnings, facts or {}, columns, rows, records, links)
+def parsed(page):
     page.encode("utf-8")
     reader = Reader()
     reader.feed(page)
@@ -90,9 +93,18 @@ def read(title="Run", warnings=(), facts=None, columns=COLUMNS, rows=(), records
     return page, reader
 
 
-def data(page):
+def embedded(page):
     start = page.index(">", page.index('<script type="application/json"')) + 1
-    return json.loads(page[start : page.index("</script>", start)])
+    return page[start : page.index("</script>", start)]
+
+
+def data(page):
+    return json.loads(embedded(page))["classes"]
+
+
+def cells(reader, row):
+    """Return the texts of a row of the table by column."""
+    return dict(zip(["class", *COLUMNS], reader.rows[row], strict=True))
 
 
 def shape(reader):
@@ -107,8 +119,6 @@ def everywhere(name):
         "title": name,
         "warnings": [name],
         "facts": {name: name},
-        "columns": [name],
-        "rows": [{"class": name, name: name}, {"class": name, "mean": True}],
         "records": [record(name, [image(name, name, 1, figure=f"figures/{name}")], [name])],
         "links": [name],
     }
@@ -138,10 +148,8 @@ def test_hostile_names_come_back_from_the_data(name):
 def test_data_holds_no_character_that_ends_it(name):
     page, _ = read(**everywhere(name))
 
-    start = page.index(">", page.index('<script type="application/json"')) + 1
-    text = page[start : page.index("</script>", start)]
-    assert text.isascii()
-    assert not set("<>&") & set(text)
+    assert embedded(page).isascii()
+    assert not set("<>&") & set(embedded(page))
 
 
 def test_names_are_shown_as_they_are():
@@ -181,82 +189,56 @@ def test_scheme_in_a_file_name_is_no_scheme():
 
 
 def test_numbers_of_the_table():
-    values = {
-        "image_auroc": 0.99849,
-        "image_f1": 1.0,
-        "pro": 0,
-        "n_train": 209,
-        "n_test": 83.5,
-        "seconds": 12.345,
-    }
-    _, reader = read(rows=[row(**values)])
+    _, reader = read(records=[record(image_auroc=0.99849, image_f1=1.0, n_train=9, seconds=2.345)])
 
-    assert reader.rows[1] == ["bottle", "0.998", "1.000", "0", "209", "83.5", "12.3"]
+    shown = cells(reader, 1)
+    assert shown.items() >= {"image_auroc": "0.998", "image_f1": "1.000", "pro": "\u2013"}.items()
+    assert (shown["n_train"], shown["seconds"]) == ("9", "2.3")
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
-def test_missing_number_is_a_dash(value):
-    _, reader = read(rows=[row(image_auroc=value)])
+def test_sorting_has_the_number_in_full_and_none_for_a_dash():
+    _, reader = read(records=[record(pro=0.99849)])
 
-    assert reader.rows[1] == ["bottle"] + ["\u2013"] * len(COLUMNS)
-    assert not any("data-value" in attrs for _, attrs in reader.tags)
-
-
-def test_absent_column_is_a_dash():
-    _, reader = read(rows=[{"class": "bottle"}])
-
-    assert reader.rows[1][1:] == ["\u2013"] * len(COLUMNS)
-
-
-def test_sorting_has_the_number_in_full():
-    _, reader = read(columns=["pro"], rows=[row(pro=0.99849)])
-
-    assert [a["data-value"] for tag, a in reader.tags if tag == "td"] == ["0.99849"]
-
-
-def test_numpy_numbers_are_taken():
-    numpy = pytest.importorskip("numpy")
-    values = {"pro": numpy.float32(0.5), "n_train": numpy.int64(7)}
-    scored = image(label=numpy.int64(1), score=numpy.float32(2.5), misranked=numpy.float64(0.5))
-    page, reader = read(rows=[row(**values)], records=[record(images=[scored])])
-
-    assert reader.rows[1][3:5] == ["0.500", "7"]
-    (one,) = data(page)[0]["images"]
-    assert (one["label"], one["score"], one["misranked"]) == (1, 2.5, 0.5)
+    values = [attrs.get("data-value") for tag, attrs in reader.tags if tag == "td"]
+    shown = dict(zip(COLUMNS, values[: len(COLUMNS)], strict=True))
+    assert (shown["pro"], shown["n_train"], shown["image_ap"]) == ("0.99849", "10", None)
 
 
 def test_means_are_the_foot_of_the_table():
-    means = [row(name, mean=True, label=f"mean of {name}") for name in ("textures", "all")]
-    rows = [row("bottle"), row("carpet"), *means]
-    page, reader = read(rows=rows)
+    page, reader = read(records=[record("bottle"), record("carpet")])
 
-    names = [cells[0] for cells in reader.rows[1:]]
-    assert names == ["bottle", "carpet", "mean of textures", "mean of all"]
+    names = [row[0] for row in reader.rows[1:]]
+    means = ["mean of 1 of 5 textures", "mean of 1 of 10 objects", "mean of 2 classes"]
+    assert names == ["bottle", "carpet", *means]
     foot = page[page.index("<tfoot>") : page.index("</tfoot>")]
-    assert foot.count("<tr>") == 2 and "bottle" not in foot
+    assert foot.count("<tr>") == 3 and "bottle" not in foot
 
 
 def test_sums_in_the_foot_are_called_sums():
-    _, reader = read(rows=[row("all", mean=True, n_train=60, seconds=5.6)])
+    _, reader = read(records=[record("a", n_train=20), record("b", n_train=40, seconds=4.35)])
 
-    assert reader.rows[1][4:] == ["60", "\u2013", "5.6"]
+    shown = cells(reader, 3)
+    assert (shown["n_train"], shown["seconds"]) == ("60", "5.6")
     assert any(
         "image counts and seconds are summed" in " ".join(t.split()) for t in reader.text["p"]
     )
 
 
 def test_row_leads_to_the_images_of_its_class():
-    rows = [row("carpet"), row("bottle"), row("unknown"), row("bottle", mean=True)]
-    _, reader = read(rows=rows, records=[record("bottle"), record("carpet")])
+    page, reader = read(records=[record("carpet"), record("all")])
 
     heads = [a for tag, a in reader.tags if tag == "th" and a.get("scope") == "row"]
-    assert [a.get("data-class") for a in heads] == ["1", "0", None, None]
+    assert [a.get("data-class") for a in heads] == ["0", "1", None, None]
+    assert [group["name"] for group in data(page)] == ["carpet", "all"]
 
 
 def test_f1_is_marked_as_oracle():
-    _, reader = read(columns=["image_auroc", "image_f1", "pixel_f1", "pro"])
+    _, reader = read()
 
-    assert ["oracle" in head for head in reader.rows[0][1:]] == [False, True, True, False]
+    marked = [
+        name for name, head in zip(COLUMNS, reader.rows[0][1:], strict=True) if "oracle" in head
+    ]
+    assert marked == ["image_f1", "pixel_f1"]
     assert any("chosen on the test set itself" in " ".join(t.split()) for t in reader.text["p"])
 
 
@@ -297,10 +279,12 @@ def test_images_keep_their_numbers():
     assert (data(page)[0]["good"], data(page)[0]["defective"]) == (2, 0)
 
 
-def test_score_that_is_not_finite_keeps_the_data_readable():
-    page, _ = read(records=[record(images=[image(score=float("nan")), image(score=1e999)])])
+@pytest.mark.parametrize("crop", [56, 224, 800])
+def test_figures_have_their_size_on_the_page(crop):
+    page, _ = read(crop=crop)
 
-    assert [one["score"] for one in data(page)[0]["images"]] == [None, None]
+    assert json.loads(embedded(page))["figure_size"] == list(figure_size(crop))
+    assert "aspect-ratio: {} / {}".format(*figure_size(crop)) in page
 
 
 def test_page_refers_to_nothing_outside_its_folder():
@@ -336,3 +320,52 @@ def test_ids_are_unique_and_labels_point_somewhere():
     assert len(ids) == len(set(ids))
     wanted = {a["href"][1:] for _, a in reader.tags if a.get("href", "").startswith("#")}
     assert wanted <= set(ids)
+
+
+FACTS = {"n_judged": 3, "n_defective": 1, "n_failed": 0, "false_alarm_rate": 0.01}
+
+
+def read_prediction(rows, title="Model", warnings=(), **facts):
+    return parsed(render_prediction_page(title, warnings, FACTS | facts, rows))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text_on_the_page_of_a_prediction(name):
+    def page_of(name):
+        rows = [PredictionRow(name, 2.5, 0.25, "defective", f"overlays/{name}.png")]
+        return read_prediction(rows, name, [name], **{"a fact": name})[1]
+
+    carriers = {"src", "alt"}
+    tags = [
+        [(tag, sorted(set(attrs) - carriers)) for tag, attrs in page_of(shown).tags]
+        for shown in ("plain", name)
+    ]
+    assert tags[0] == tags[1]
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    assert page_of(name).rows[1][0] == shown
+    assert page_of(name).text["h1"] == [shown]
+
+
+def test_numbers_of_a_prediction():
+    rows = [
+        PredictionRow("a.png", 12.3456789, 0.005, "defective", "overlays/a b.png"),
+        PredictionRow("b.png", 1.5, None, "", None),
+    ]
+    _, reader = read_prediction(rows)
+
+    assert reader.rows[1][:4] == ["a.png", "12.346", "0.0050", "defective"]
+    assert reader.rows[2] == ["b.png", "1.5", "\u2013", "\u2013", "\u2013"]
+    cells = [attrs for tag, attrs in reader.tags if tag == "td"]
+    assert [cell["data-value"] for cell in cells if cell] == ["12.3456789", "0.005", "1.5", "1"]
+    assert [a["src"] for tag, a in reader.tags if tag == "img"] == ["overlays/a%20b.png"]
+    counts = reader.text["p"][0]
+    assert counts == (
+        "3 images judged; 1 defective at a false alarm rate of 0.01; "
+        "this page shows the 2 highest scores, scores.csv has all."
+    )
+
+
+def test_a_prediction_without_thresholds_counts_no_defective_images():
+    _, reader = read_prediction([], n_defective=None, n_judged=0, n_failed=2)
+
+    assert reader.text["p"][0] == "0 images judged; 2 failed, see failed.csv."

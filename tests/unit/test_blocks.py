@@ -36,19 +36,19 @@ def test_every_position_is_worked_on_once(n_threads: int, total: int, bytes_each
         assert block.stop > block.start
         seen[block] += 1
 
-    blocks.in_blocks(work, total, bytes_each, CPU)
+    blocks.for_each_block(work, total, bytes_each, CPU)
     assert torch.equal(seen, torch.ones(total))
 
 
 def test_as_many_are_at_work_as_pytorch_has_threads(n_threads: int) -> None:
     all_there = threading.Barrier(n_threads, timeout=20)  # broken, unless all come to it at a time
-    threads.side_by_side(lambda _item: all_there.wait(), range(n_threads))
+    threads.map_in_threads(lambda _item: all_there.wait(), range(n_threads))
 
 
 def test_work_within_work_takes_no_more_threads(n_threads: int) -> None:
     found = []
-    threads.side_by_side(
-        lambda _item: threads.side_by_side(
+    threads.map_in_threads(
+        lambda _item: threads.map_in_threads(
             lambda _inner: found.append(torch.get_num_threads()), range(2)
         ),
         range(n_threads),
@@ -62,7 +62,7 @@ def test_what_one_raises_is_raised(n_threads: int) -> None:
             raise ValueError("item 3")
 
     with pytest.raises(ValueError, match="item 3"):
-        threads.side_by_side(work, range(5))
+        threads.map_in_threads(work, range(5))
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
@@ -73,7 +73,7 @@ def test_the_mode_is_the_callers(n_threads: int, mode: type) -> None:
         modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
 
     with mode():
-        threads.side_by_side(work, range(4))
+        threads.map_in_threads(work, range(4))
         expected = (torch.is_inference_mode_enabled(), torch.is_grad_enabled())
     assert modes == [expected] * 4
 
@@ -93,7 +93,7 @@ def test_all_cores_are_shared_out_and_later_threads_have_them_all(
             all_there.wait()
             found.append(torch.get_num_threads())
 
-        threads.side_by_side(work, range(len(expected)))
+        threads.map_in_threads(work, range(len(expected)))
         thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
         thread.start()
         thread.join()
@@ -106,16 +106,16 @@ def test_all_cores_are_shared_out_and_later_threads_have_them_all(
 FORKED = """
 import os, signal
 import torch
-from padim.parallel.threads import side_by_side
+from padim.parallel.threads import map_in_threads
 
 torch.set_num_threads(2)
 seen = []
-side_by_side(seen.append, range(4))
+map_in_threads(seen.append, range(4))
 child = os.fork()
 if child == 0:
     signal.alarm(20)
     seen.clear()
-    side_by_side(seen.append, range(4))
+    map_in_threads(seen.append, range(4))
     os._exit(0 if sorted(seen) == [0, 1, 2, 3] else 1)
 assert os.waitpid(child, 0)[1] == 0
 """

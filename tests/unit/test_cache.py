@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from helpers import draw_image
 
-from datasets.errors import DataError
 from datasets.layouts.mvtec import read_class
 from datasets.loading import cache as cache_module
 from datasets.loading.cache import ImageCache, read_sample
 from datasets.loading.labelled import ImageStream
+from datasets.types import DataError
 from padim.preprocessing import Preprocessing
 
 SMALL = Preprocessing(resize=40, crop=32)

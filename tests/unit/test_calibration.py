@@ -16,7 +16,7 @@ from padim.model import PaDiM
 def drawn(n_images: int, side: int = 50, seed: int = 0) -> tuple[torch.Tensor, Calibration]:
     maps = torch.from_numpy(np.random.default_rng(seed).gamma(4, size=(n_images, side, side)))
     maps = maps.float()
-    return maps, Calibration.of_maps(maps.split(7), maps.numel())
+    return maps, Calibration.from_maps(maps.split(7), maps.numel())
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.5, 1.0])
@@ -62,7 +62,7 @@ def test_new_normal_images_are_called_as_often_as_promised() -> None:
 def test_of_many_pixels_a_part_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, whole = drawn(200)
     monkeypatch.setattr(calibration, "MAX_PIXELS", 50_000)
-    part = Calibration.of_maps(maps.split(7), maps.numel())
+    part = Calibration.from_maps(maps.split(7), maps.numel())
     assert part.image_scores.equal(whole.image_scores)
     assert part.pixel_threshold(0.05) == pytest.approx(whole.pixel_threshold(0.05), rel=0.02)
 
@@ -71,11 +71,11 @@ def test_of_many_pixels_a_part_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> 
 def test_image_scores_are_those_of_refitting(reduction: str) -> None:
     backbone, images = Backbone("resnet18", "random"), draw(24, 1)
     options = config(reduction=reduction)
-    model = PaDiM(backbone, options).fit(images.split(5), len(images))
+    model = PaDiM(backbone, options).fit_crops(images.split(5), len(images))
     found = []
     for i in range(len(images)):
         rest = torch.cat((images[:i], images[i + 1 :]))
-        refitted = PaDiM(backbone, options).fit(rest.split(8), len(rest))
+        refitted = PaDiM(backbone, options).fit_crops(rest.split(8), len(rest))
         found.append(refitted.score(images[i : i + 1])[1])
     torch.testing.assert_close(
         model.calibration.image_scores, torch.cat(found).sort().values, rtol=1e-3, atol=0
@@ -83,6 +83,19 @@ def test_image_scores_are_those_of_refitting(reduction: str) -> None:
 
 
 def test_two_images_give_no_calibration() -> None:
-    model = PaDiM(Backbone("resnet18", "random"), config()).fit(draw(2, 1).split(2), 2)
+    model = PaDiM(Backbone("resnet18", "random"), config()).fit(draw(2, 1))
     assert model.calibration is None
     assert torch.isfinite(model.score(draw(1, 2))[0]).all()
+
+
+@pytest.mark.parametrize("side", [224, 256, 49, 105, 1])
+def test_sampled_pixels_see_every_column_and_row(side: int) -> None:
+    for n_images in (3, 60, 119, 120, 140, 159, 160, 267, 391):
+        step = calibration.sampling_step(n_images * side**2, side)
+        pixels = np.arange(0, n_images * side**2, step)
+        if step > 1:
+            assert len(np.unique(pixels % side)) == side
+            assert len(np.unique(pixels // side % side)) == side
+        assert len(pixels) <= max(
+            2 * calibration.MAX_PIXELS, n_images * side**2 // max(1, step) + 1
+        )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datasets import demo
-from datasets.errors import DataError
+from datasets.types import DataError
 
 DEFECTS = {"weave": {"cut", "stain", "thread"}, "gear": {"broken_tooth", "scratch", "rust"}}
 DEFECTIVE = [(name, "test", kind, 0) for name, kinds in DEFECTS.items() for kind in sorted(kinds)]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from padim import gaussian
+from padim import fitting, gaussian, reference
 from padim.errors import ModelError
-from padim.gaussian import GaussianFit
+from padim.fitting import GaussianLearner
 from padim.parallel import blocks
 
 EPSILON = 0.01
@@ -27,17 +27,17 @@ def draw(n_images: int, positions: int, dim: int, seed: int = 0) -> torch.Tensor
 
 
 def squared_distances(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Equations 1 and 2 of the paper, position by position, in float64."""
+    """Equations 1 and 2, position by position, by the reference."""
     result = np.empty(test.shape[:2])
     for p in range(train.shape[1]):
-        covariance = np.cov(train[:, p], rowvar=False) + EPSILON * np.eye(train.shape[2])
-        delta = test[:, p] - train[:, p].mean(axis=0)
-        result[:, p] = np.sum(delta * np.linalg.solve(covariance, delta.T).T, axis=1)
+        mean = reference.mean(train[:, p])
+        covariance = reference.covariance(train[:, p], EPSILON)
+        result[:, p] = [reference.mahalanobis(x, mean, covariance) ** 2 for x in test[:, p]]
     return result
 
 
 def fit(train: torch.Tensor, batch_size: int) -> gaussian.PatchGaussian:
-    learner = GaussianFit(len(train), EPSILON)
+    learner = GaussianLearner(len(train), EPSILON)
     for batch in train.float().split(batch_size):
         learner.update(batch)
     return learner.finish()
@@ -94,8 +94,8 @@ def test_huge_variances_are_factorised_in_float64() -> None:
 
 def test_one_image_and_too_few_are_refused() -> None:
     with pytest.raises(ModelError, match="at least 2"):
-        GaussianFit(1)
-    learner = GaussianFit(5).update(torch.zeros(3, 2, 2))
+        GaussianLearner(1)
+    learner = GaussianLearner(5).update(torch.zeros(3, 2, 2))
     with pytest.raises(ModelError, match="3 training images came, 5"):
         learner.finish()
 
@@ -112,35 +112,36 @@ def refitted(train: np.ndarray) -> np.ndarray:
 def test_leaving_one_out_is_refitting(n_images: int, dim: int) -> None:
     train = draw(n_images, 4, dim)
     expected = refitted(train.numpy())
-    exact = GaussianFit(n_images, EPSILON).update(train)
+    exact = GaussianLearner(n_images, EPSILON).update(train)
     exact.finish()
-    np.testing.assert_allclose(exact.left_out.square(), expected, rtol=1e-6)
-    learner = GaussianFit(n_images, EPSILON).update(train.float())
+    np.testing.assert_allclose(exact.leave_one_out.square(), expected, rtol=1e-6)
+    learner = GaussianLearner(n_images, EPSILON).update(train.float())
     learner.finish()
-    np.testing.assert_allclose(learner.left_out.double().square(), expected, rtol=1e-3)
+    np.testing.assert_allclose(learner.leave_one_out.double().square(), expected, rtol=1e-3)
 
 
 def test_of_many_images_some_are_left_out_evenly_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     train = draw(50, 4, 6)
-    monkeypatch.setattr(gaussian, "KEPT_BYTES", 16 * 4 * 6 * 8)  # of 16 images
-    learner = GaussianFit(50, EPSILON)
+    monkeypatch.setattr(fitting, "KEPT_BYTES", 16 * 4 * 6 * 8)  # of 16 images
+    learner = GaussianLearner(50, EPSILON)
     for batch in train.split(7):
         learner.update(batch)
     learner.finish()
     expected = refitted(train.numpy())
     at = [
-        int(np.flatnonzero(np.isclose(expected[:, 0], x))[0]) for x in learner.left_out[:, 0] ** 2
+        int(np.flatnonzero(np.isclose(expected[:, 0], x))[0])
+        for x in learner.leave_one_out[:, 0] ** 2
     ]
-    np.testing.assert_allclose(learner.left_out.square(), expected[at], rtol=1e-6)
+    np.testing.assert_allclose(learner.leave_one_out.square(), expected[at], rtol=1e-6)
     assert len(at) == 16
     assert set(np.diff(at)) == {3, 4}
 
 
 @pytest.mark.parametrize("dim", [1, 5])
 def test_with_two_images_none_can_be_left_out(dim: int) -> None:
-    learner = GaussianFit(2).update(torch.zeros(2, 3, dim))
+    learner = GaussianLearner(2).update(torch.zeros(2, 3, dim))
     assert torch.isfinite(learner.finish().factor).all()
-    assert learner.left_out is None
+    assert learner.leave_one_out is None
 
 
 @pytest.mark.parametrize(("n_images", "dim"), [(30, 40), (60, 20)])
@@ -153,29 +154,29 @@ def test_merged_learners_are_one(n_images: int, dim: int, shares: tuple[int, ...
     parts = train.split(counts)
     ends = np.cumsum([0, *counts]).tolist()
     learners = [
-        GaussianFit(n_images, EPSILON, share=share and slice(*share))
-        for share in (None, *pairwise(ends[1:]))
+        GaussianLearner(n_images, EPSILON, shard=shard and slice(*shard))
+        for shard in (None, *pairwise(ends[1:]))
     ]
     for learner, part in zip(learners, parts, strict=True):
         for batch in part.split(4) if len(part) else ():
             learner.update(batch)
     merged = learners[0].merge(learners[1]).merge(learners[2])
-    whole = GaussianFit(n_images, EPSILON).update(train)
+    whole = GaussianLearner(n_images, EPSILON).update(train)
     test = draw(5, 6, dim, seed=1) + 1000
     torch.testing.assert_close(merged.finish()(test), whole.finish()(test), rtol=1e-9, atol=0)
-    torch.testing.assert_close(merged.left_out, whole.left_out, rtol=1e-9, atol=0)
+    torch.testing.assert_close(merged.leave_one_out, whole.leave_one_out, rtol=1e-9, atol=0)
 
 
 def test_merged_learners_need_shares_of_their_own() -> None:
     train = draw(40, 3, 6)
-    first, again = (GaussianFit(40, EPSILON).update(train[:20]) for _ in range(2))
+    first, again = (GaussianLearner(40, EPSILON).update(train[:20]) for _ in range(2))
     with pytest.raises(ModelError, match="images 0 to 19 came twice"):
         first.merge(again)
-    other = GaussianFit(40, EPSILON, share=slice(20, 40)).update(train[20:])
-    whole = GaussianFit(40, EPSILON).merge(other)  # before its own images come
+    other = GaussianLearner(40, EPSILON, shard=slice(20, 40)).update(train[20:])
+    whole = GaussianLearner(40, EPSILON).merge(other)  # before its own images come
     with pytest.raises(ModelError, match="not all from 0 to 40"):
-        whole.learned()
-    expected = GaussianFit(40, EPSILON).update(train).finish()
+        whole.state()
+    expected = GaussianLearner(40, EPSILON).update(train).finish()
     found = whole.update(train[:20])
     with pytest.raises(ModelError, match="images 20 to 20 came twice"):
         found.update(train[20:21])
@@ -206,18 +207,19 @@ def test_memory_that_runs_out_amid_a_block_changes_nothing(
 ) -> None:
     """Wherever it runs out: each operation in turn is refused once in large blocks."""
     train, test = draw(10, 23, 4), draw(4, 23, 4, seed=1).float()
-    monkeypatch.setattr(gaussian, "KEPT_BYTES", n_kept * 23 * 4 * 4)
+    monkeypatch.setattr(fitting, "KEPT_BYTES", n_kept * 23 * 4 * 4)
     expected = fit(train, batch_size=5)(test)
     refused = set()
 
-    def in_blocks(work, *how) -> None:
+    def for_each_block(work, *how) -> None:
         def watched(block: slice) -> None:
             with short if block.stop - block.start > 1 else nullcontext():
                 work(block)
 
-        blocks.in_blocks(watched, *how)
+        blocks.for_each_block(watched, *how)
 
-    monkeypatch.setattr(gaussian, "in_blocks", in_blocks)
+    monkeypatch.setattr(gaussian, "for_each_block", for_each_block)
+    monkeypatch.setattr(fitting, "for_each_block", for_each_block)
     while None not in refused:
         short = ShortOfMemory(len(refused))
         torch.testing.assert_close(fit(train, batch_size=5)(test), expected)
@@ -238,14 +240,15 @@ def test_out_of_memory_means_smaller_blocks(monkeypatch: pytest.MonkeyPatch, dim
             sizes.append(block.stop - block.start)
             work(block) if sizes[-1] <= 4 else exhausted()
 
-        blocks.in_blocks(limited, total, bytes_each, device)
+        blocks.for_each_block(limited, total, bytes_each, device)
 
     def exhausted() -> None:
-        raise torch.OutOfMemoryError("drawn for this test")
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")  # as PyTorch on a CPU
 
-    monkeypatch.setattr(gaussian, "in_blocks", tight)
+    monkeypatch.setattr(gaussian, "for_each_block", tight)
+    monkeypatch.setattr(fitting, "for_each_block", tight)
     torch.testing.assert_close(fit(train, batch_size=4)(test), whole(test))
     assert sizes[:4] == [23, 11, 5, 2]
 
-    with pytest.raises(ModelError, match="too little memory"):
-        blocks.in_blocks(lambda _block: exhausted(), 5, 1, torch.device("cpu"))
+    with pytest.raises(ModelError, match="memory of cpu does not suffice"):
+        blocks.for_each_block(lambda _block: exhausted(), 5, 1, torch.device("cpu"))

@@ -9,7 +9,7 @@ import pytest
 import skimage.io
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from datasets.errors import DataError
+from padim.errors import ImageError
 from padim.preprocessing import Preprocessing, image_size, read_image, read_mask
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -88,14 +88,14 @@ def test_a_png_with_a_wrong_byte_is_no_image_of_noise(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"image\.png cannot be read"):
+    with pytest.raises(ImageError, match=r"image\.png cannot be read"):
         read_image(path)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(RGB).save(tmp_path / "image.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match="decompression bomb"):
+    with pytest.raises(ImageError, match="decompression bomb"):
         read_image(tmp_path / "image.png")
 
 
@@ -168,7 +168,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     }
     for name, content in damaged.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=name):
+        with pytest.raises(ImageError, match=name):
             read_image(tmp_path / name)
 
 
@@ -176,5 +176,16 @@ def test_floating_point_values_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).random((8, 8)).astype(np.float32)).save(
         tmp_path / "float.tif"
     )
-    with pytest.raises(DataError, match=r"float\.tif.*16 bits"):
+    with pytest.raises(ImageError, match=r"float\.tif.*16 bits"):
         read_image(tmp_path / "float.tif")
+
+
+def test_content_of_another_format_is_not_decoded(tmp_path: Path) -> None:
+    """A name does not choose the decoder, so that content must not choose an undocumented one."""
+    picture = Image.new("RGB", (8, 8), "red")
+    for kind in ("EPS", "GIF", "PPM", "WEBP", "ICO", "PCX", "TGA", "SGI"):
+        path = tmp_path / f"{kind}.png"
+        picture.save(path, format=kind)
+        for read in (read_image, read_mask, image_size):
+            with pytest.raises(ImageError, match=f"{kind}.png is not an image"):
+                read(path)

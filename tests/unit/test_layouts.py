@@ -11,9 +11,7 @@ import torch
 from helpers import SIDE, SPOT, draw_class, draw_image, expect_one_line, run, save_image
 from PIL import Image
 
-from datasets.errors import DataError
-from datasets.layouts.rd_mvtec import Placed, RandomPreprocessing
-from datasets.layouts.table import (
+from datasets.layouts import (
     LAYOUTS,
     btad,
     choose_classes,
@@ -23,10 +21,11 @@ from datasets.layouts.table import (
     shanghaitech,
     visa,
 )
+from datasets.layouts.rd_mvtec import Placed, RandomPreprocessing
 from datasets.loading.cache import ImageCache, read_sample
 from datasets.loading.labelled import ImageStream
 from datasets.loading.video import read_frame
-from datasets.types import Sample
+from datasets.types import DataError, Sample
 from padim.preprocessing import Preprocessing
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from utils.evaluation.decision import is_above
 from utils.evaluation.metrics import misranked, region_weights
 
 
@@ -41,10 +42,10 @@ def test_pixel_metrics(levels: int | None, seed: int) -> None:
     precision, recall, thresholds = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     assert ranking.best_f1 == pytest.approx(f1.max(), abs=1e-12)
-    called = scores >= ranking.threshold
-    hits = np.sum(called & labels)
-    assert 2 * hits / (called.sum() + labels.sum()) == pytest.approx(f1.max(), abs=1e-12)
-    assert ranking.threshold in thresholds
+    flagged = is_above(scores, ranking.threshold)
+    hits = np.sum(flagged & labels)
+    assert 2 * hits / (flagged.sum() + labels.sum()) == pytest.approx(f1.max(), abs=1e-12)
+    assert np.nextafter(np.float32(ranking.threshold), np.float32(np.inf)) in thresholds
     assert overlap.pro == pytest.approx(slow_pro(maps, masks), abs=1e-9)
 
 

@@ -52,11 +52,11 @@ def oracle(backbone: Backbone, ids: np.ndarray, train: torch.Tensor, test: torch
 def test_maps_are_those_of_the_plain_method(backbone: Backbone, n_train: int, dim: int) -> None:
     train, test = draw(n_train, seed=1), draw(3, seed=2)
     test[0, :, 20:36, 24:40] = 255
-    model = PaDiM(backbone, config(embedding_dim=dim)).fit(train.split(7), n_train)
+    model = PaDiM(backbone, config(embedding_dim=dim)).fit_crops(train.split(7), n_train)
     maps, scores = model.score(test)
     with torch.inference_mode():
-        distances = model.gaussian(model.reduction(model.taps(test)).flatten(1, 2))
-    squared, expected = oracle(backbone, model.reduction.ids.numpy(), train, test)
+        distances = model.gaussian(model.embedding(model.features(test)).flatten(1, 2))
+    squared, expected = oracle(backbone, model.embedding.ids.numpy(), train, test)
     np.testing.assert_allclose(distances.double().square(), squared.reshape(3, -1), rtol=1e-3)
     np.testing.assert_allclose(maps, expected, rtol=1e-3)
     np.testing.assert_allclose(scores, expected.max(axis=(1, 2)), rtol=1e-3)
@@ -67,7 +67,7 @@ def test_maps_are_those_of_the_plain_method(backbone: Backbone, n_train: int, di
 def test_a_saved_model_scores_to_the_last_digit(
     backbone: Backbone, reduction: str, tmp_path: Path
 ) -> None:
-    model = PaDiM(backbone, config(reduction=reduction)).fit(draw(9, 1).split(4), 9)
+    model = PaDiM(backbone, config(reduction=reduction)).fit_crops(draw(9, 1).split(4), 9)
     model.save(tmp_path / "model.pt")
     loaded = PaDiM.load(tmp_path / "model.pt", backbone)
     test = draw(3, 2)
@@ -79,7 +79,7 @@ def test_a_saved_model_scores_to_the_last_digit(
 
 def test_the_same_seed_gives_the_same_digits(backbone: Backbone) -> None:
     maps = [
-        PaDiM(backbone, config(seed=seed)).fit(draw(30, 1).split(8), 30).score(draw(2, 2))[0]
+        PaDiM(backbone, config(seed=seed)).fit_crops(draw(30, 1).split(8), 30).score(draw(2, 2))[0]
         for seed in (3, 3, 4)
     ]
     assert maps[0].equal(maps[1])
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_digits(backbone: Backbone) -> None:
 
 def test_models_that_do_not_fit_are_refused(backbone: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
-    PaDiM(backbone, config()).fit(draw(4, 1).split(4), 4).save(path)
+    PaDiM(backbone, config()).fit_crops(draw(4, 1).split(4), 4).save(path)
     with pytest.raises(ModelError, match="was fitted with resnet18"):
         PaDiM.load(path, Backbone("resnet18", "random", seed=9))
     with pytest.raises(ModelError, match="in float32, .* in bfloat16, "):
@@ -106,5 +106,5 @@ def test_models_that_do_not_fit_are_refused(backbone: Backbone, tmp_path: Path) 
 
 
 def test_more_channels_than_there_are(backbone: Backbone) -> None:
-    with pytest.raises(ModelError, match="--embedding_dim 449: .* 448 channels"):
+    with pytest.raises(ModelError, match="embedding_dim 449: .* 448 channels"):
         PaDiM(backbone, config(embedding_dim=449))

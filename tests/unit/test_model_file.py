@@ -24,12 +24,12 @@ def backbone() -> Backbone:
 
 @pytest.fixture(scope="module")
 def model(backbone: Backbone) -> PaDiM:
-    return PaDiM(backbone, config(embedding_dim=8)).fit(draw(20, 1).split(7), 20)
+    return PaDiM(backbone, config(embedding_dim=8)).fit_crops(draw(20, 1).split(7), 20)
 
 
 @pytest.mark.parametrize("n_images", [9, 30])  # low rank and dense
 def test_calibration_and_half_precision(backbone: Backbone, n_images: int, tmp_path: Path) -> None:
-    model = PaDiM(backbone, config()).fit(draw(n_images, 1).split(8), n_images)
+    model = PaDiM(backbone, config()).fit_crops(draw(n_images, 1).split(8), n_images)
     sizes, maps = [], [model.score(draw(3, 2))[0]]
     for is_half in (False, True):
         path = tmp_path / "model.pt"
@@ -51,8 +51,8 @@ def test_calibration_and_half_precision(backbone: Backbone, n_images: int, tmp_p
 def test_what_float16_cannot_hold_is_refused(backbone: Backbone, tmp_path: Path) -> None:
     """Of a channel that is the same in all images, with an epsilon of 1e-12, F is 1e6."""
     black = torch.zeros(30, 3, 64, 64, dtype=torch.uint8)
-    model = PaDiM(backbone, config(epsilon=1e-12)).fit(black.split(8), 30)
-    with pytest.raises(ModelError, match="epsilon 1e-12 .* --model_precision float32"):
+    model = PaDiM(backbone, config(epsilon=1e-12)).fit_crops(black.split(8), 30)
+    with pytest.raises(ModelError, match="epsilon 1e-12 .* as float32"):
         model.save(tmp_path / "model.pt", is_half=True)
     assert not list(tmp_path.iterdir())
     model.save(tmp_path / "model.pt")

@@ -9,10 +9,10 @@ import pytest
 from helpers import draw_class, draw_image
 from PIL import Image
 
-from datasets.errors import DataError
+from datasets.layouts import LAYOUTS, choose_classes
 from datasets.layouts.mvtec import find_classes, read_class
-from datasets.layouts.table import LAYOUTS, choose_classes
 from datasets.loading.labelled import ImageStream
+from datasets.types import DataError
 from padim.preprocessing import Preprocessing
 
 

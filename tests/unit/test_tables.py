@@ -6,33 +6,33 @@ import csv
 import io
 
 import pytest
+from helpers import class_record, image_record
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
-from utils.report.published import published_results
-from utils.report.tables import METRICS, result_rows, results_csv, results_markdown, scores_csv
+from utils.evaluation.class_record import ClassRecord
+from utils.report.markdown import with_difference
+from utils.report.published import Published, published_results
+from utils.report.rows import METRICS, result_rows
+from utils.report.tables import results_csv, results_markdown, scores_csv, terminal_table
+from utils.report.text import DASH, format_number
 
 
-def record(name: str, value: float, **metrics: float | None) -> dict:
-    return {
-        "class": name,
-        "metrics": dict.fromkeys(METRICS, value) | metrics,
-        "totals": {"n_train": 10, "n_test": 4, "seconds": 1.25},
-        "notes": [],
-    }
+def record(name: str, value: float, **metrics: float | None) -> ClassRecord:
+    return class_record(name, metrics=dict.fromkeys(METRICS, value) | metrics)
 
 
 def test_means_are_over_groups_and_over_numbers_that_exist() -> None:
     records = [record("wood", 0.5), record("bottle", 0.9, pro=None), record("mine", 0.7)]
-    rows = {row["class"]: row for row in result_rows(records)}
+    rows = {row.name: row for row in result_rows(records)}
     assert list(rows) == ["wood", "bottle", "mine", "textures", "objects", "all"]
-    assert rows["textures"]["label"] == "mean of 1 of 5 textures"
-    assert rows["all"]["label"] == "mean of 3 classes"
-    assert rows["textures"]["pro"] == 0.5
-    assert rows["objects"]["pro"] is None
-    assert rows["all"]["pro"] == pytest.approx(0.6)
-    assert rows["all"]["image_auroc"] == pytest.approx(0.7)
-    assert (rows["all"]["n_train"], rows["all"]["seconds"]) == (30, 3.75)
-    assert "objects" not in [row["class"] for row in result_rows(records[:1])]
+    assert rows["textures"].label == "mean of 1 of 5 textures"
+    assert rows["all"].label == "mean of 3 classes"
+    assert rows["textures"].metrics["pro"] == 0.5
+    assert rows["objects"].metrics["pro"] is None
+    assert rows["all"].metrics["pro"] == pytest.approx(0.6)
+    assert rows["all"].metrics["image_auroc"] == pytest.approx(0.7)
+    assert (rows["all"].n_train, rows["all"].seconds) == (30, 3.75)
+    assert "objects" not in [row.name for row in result_rows(records[:1])]
 
 
 def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:
@@ -41,8 +41,8 @@ def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:
     assert rows[0]["class"] == 'a "b", c'
     assert float(rows[0]["image_auroc"]) == 1 / 3
     assert rows[0]["pro"] == ""
-    images = [{"path": "test/x/1.png", "defect": "x", "label": 1, "score": 2.5, "p_value": 0.25}]
-    assert scores_csv({"images": images}).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25"
+    image = image_record(path="test/x/1.png", defect="x", label=1, score=2.5, p_value=0.25)
+    assert scores_csv(class_record(images=(image,))).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25"
 
 
 def test_published_numbers_are_the_papers() -> None:
@@ -57,7 +57,7 @@ def test_published_numbers_are_the_papers() -> None:
 
 
 def test_one_class_is_compared_alone_and_its_mean_is_not() -> None:
-    text = results_markdown("a run", "resnet18_rd100", [record("bottle", 0.95)], [], obstacle=None)
+    text = results_markdown("a run", "resnet18_rd100", [record("bottle", 0.95)], [], None)
     assert "| bottle | 0.950 | 0.981 (-0.031) |" in text
     assert "| bottle | 0.950 | 0.939 ? (+0.011) |" in text
     assert "recalled but not found" in text
@@ -66,9 +66,17 @@ def test_one_class_is_compared_alone_and_its_mean_is_not() -> None:
 
 def test_a_whole_set_is_compared_with_its_means() -> None:
     records = [record(name, 0.9) for name in TEXTURES + OBJECTS]
-    text = results_markdown("a run", "resnet18_rd100", records, [], obstacle=None)
+    text = results_markdown("a run", "resnet18_rd100", records, [], None)
     assert "| all | 0.900 | 0.967 (-0.067) |" in text
     assert "Not compared" not in text
+
+
+def test_a_class_named_like_a_group_is_not_compared() -> None:
+    records = [record(name, 0.9) for name in (*TEXTURES, "all", "textures")]
+    text = results_markdown("a run", "resnet18_rd100", records, [], None)
+    compared = text.partition("## Comparison")[2]
+    assert "| textures | 0.900 | " in compared
+    assert "| all |" not in compared
 
 
 def test_untrained_weights_are_never_compared() -> None:
@@ -77,10 +85,41 @@ def test_untrained_weights_are_never_compared() -> None:
     )
     assert "**LOUD**" in text
     assert "0.981" not in text
-    assert "Not set beside the published numbers: they are untrained." in text
+    assert "Not compared with the published numbers: they are untrained." in text
 
 
 def test_markdown_in_names_stays_text() -> None:
-    text = results_markdown("x", "x", [record("a|b*c\nd<i>", 0.9)], [], obstacle="drawn")
+    text = results_markdown("x", "x", [record("a|b*c\nd<i>", 0.9)], [], "drawn")
     assert r"| a\|b\*c" in text
     assert "<i>" not in text.replace(r"\<i\>", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("pro", 0.99849, "0.998"),
+        ("pro", None, DASH),
+        ("n_train", 209, "209"),
+        ("seconds", 12.345, "12.3"),
+        ("score", 31.2345678, "31.235"),
+        ("p_value", 0.00497, "0.0050"),
+    ],
+)
+def test_numbers_are_shown_with_the_digits_of_their_column(
+    name: str, value: float | None, shown: str
+) -> None:
+    assert format_number(name, value) == shown
+
+
+def test_a_difference_has_a_sign() -> None:
+    assert with_difference("pro", 0.95, Published(0.981, True)) == "0.981 (-0.031)"
+    assert with_difference("pro", 0.95, Published(0.9, False)) == "0.900 ? (+0.050)"
+    assert with_difference("seconds_per_image", 0.25, Published(0.5, True)) == "0.5000 (-0.2500)"
+    assert with_difference("pro", None, Published(0.9, True)) == "0.900"
+    assert with_difference("pro", 0.9, None) == DASH
+
+
+def test_the_terminals_columns_are_even() -> None:
+    lines = terminal_table([record("bottle", 0.5), record("a long name", 1.0)]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].split()[:2] == ["bottle", "0.500"]

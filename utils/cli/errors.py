@@ -7,10 +7,9 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from io import TextIOWrapper
 
-from datasets.errors import DataError
-from padim.errors import ModelError
+from padim.errors import DeviceMemoryError, PaDiMError
 from utils.errors import OptionError
 from utils.experiment.options import RunOptions
 from utils.prediction.options import ExportOptions, PredictOptions
@@ -46,12 +45,15 @@ def guard(work: Callable[[], int], kept: str, advice: str) -> int:
         The status of ``work``; 2 after bad input; 130 or 143 if SIGINT or SIGTERM stopped it.
     """
     for output in (sys.stdout, sys.stderr):
-        output.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be valid text
+        if isinstance(output, TextIOWrapper):  # file names need not be valid text
+            output.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return work()
-    except (DataError, ModelError, OptionError) as error:
-        return _fail(_as_option(error))
+    except DeviceMemoryError as error:
+        return _fail(f"{error}; give a smaller --batch_size or --crop; {kept}")
+    except (PaDiMError, OptionError) as error:
+        return _fail(_with_option(error))
     except OSError as error:  # a full disk, or a folder that was removed during the run
         what = f"{error.filename}: " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}; {kept}")
@@ -88,10 +90,11 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
     return None
 
 
-def _as_option(error: Exception) -> str:
-    """The message of an error; if it begins with a parameter that is an option, as the option."""
+def _with_option(error: Exception) -> str:
+    """The message; a parameter of the library that it starts with is written as an option."""
     parameter = getattr(error, "parameter", None)
-    return f"--{error}" if parameter in _OPTIONS else str(error)
+    is_named = parameter is not None and str(error).startswith(parameter)
+    return f"--{error}" if is_named else str(error)
 
 
 def _is_network_error(error: Exception) -> bool:

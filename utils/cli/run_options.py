@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.layouts.catalogue import CATALOGUE, RD_VERSIONS
+from datasets.layouts import LAYOUTS, RD_VERSIONS
 from padim.config import PRECISIONS, PaDiMConfig
 from utils.cli import common
 from utils.cli.common import Parser, real_number, whole_number
@@ -69,7 +69,7 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     )
     data.add_argument(
         "--dataset",
-        choices=CATALOGUE,
+        choices=LAYOUTS,
         default="mvtec",
         help="the layout of --data_path (default: %(default)s)",
     )
@@ -96,7 +96,7 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
         "--crop",
         type=_crop,
         help="side of the centre crop in pixels, or none; default: "
-        f"{CATALOGUE['mvtec'].crop} for MVTec AD and Rd-MVTec AD, none for other data sets",
+        f"{LAYOUTS['mvtec'].crop} for MVTec AD and Rd-MVTec AD, none for other data sets",
     )
 
 
@@ -191,7 +191,7 @@ def _complete_data(parser: Parser, args: argparse.Namespace) -> None:
     if args.dataset == "rd_mvtec" and args.rd_version is None:
         args.rd_version = 0
     if args.crop is None:
-        args.crop = CATALOGUE[args.dataset].crop or args.resize
+        args.crop = LAYOUTS[args.dataset].crop or args.resize
     if args.crop == "none":
         args.crop = args.resize
     if args.crop > args.resize:

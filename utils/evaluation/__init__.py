@@ -1,0 +1,1 @@
+"""Scores, metrics and the record of a class. Imports `padim`, `datasets` and nothing of `utils`."""

@@ -1,246 +1,215 @@
-"""A class evaluated: its test images scored and measured, as one record."""
+"""The record of a class: everything that tables, curves and pages show of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
-import numpy as np
-import torch
-
-from datasets.layouts.mvtec import OBJECTS, TEXTURES
-from datasets.loading.labelled import Batch
-from datasets.types import AnomalyClass
-from padim.calibration import Calibration
-from padim.model import PaDiM
-from padim.parallel.process_group import Team
-from utils.evaluation.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
+T = TypeVar("T")
+CurvePoints = tuple[list[float], list[float]]  # x and y
 
 
 @dataclass(frozen=True)
-class ClassScores:
-    """The test images of a class as they were seen, and what the model gave.
+class ImageRecord:
+    """One test image.
 
     Attributes:
-        images: uint8 (n, crop, crop, 3).
-        masks: bool (n, crop, crop).
-        maps: float32 (n, crop, crop), where the model gave them.
-        scores: float32 (n,).
+        path: relative to the folder of the class; a video frame has its number behind it.
+        defect: ``good`` or the kind of defect.
+        label: 1 if the image is defective, else 0.
+        score: image score, a Mahalanobis distance.
+        p_value: conformal p-value; None without a calibration.
+        misranked: share of the images of the other kind that the image is ranked wrongly
+            against, 0 to 1; None if one kind is missing.
+        figure: path of its figure, relative to the folder of the run; None if none was drawn.
     """
 
-    images: np.ndarray
-    masks: np.ndarray
-    maps: torch.Tensor
-    scores: np.ndarray
+    path: str
+    defect: str
+    label: int
+    score: float
+    p_value: float | None
+    misranked: float | None
+    figure: str | None
 
     @classmethod
-    def of_none(cls, crop: int) -> ClassScores:
-        """Of a process whose share of the images is empty."""
-        return cls(
-            np.empty((0, crop, crop, 3), np.uint8),
-            np.empty((0, crop, crop), bool),
-            torch.empty(0, crop, crop),
-            np.empty(0, np.float32),
-        )
+    def from_json(cls, content: object) -> ImageRecord:
+        """The image of a decoded JSON object.
 
-    def collected(self, n_images: int, team: Team) -> ClassScores | None:
-        """Those of all processes, each of which has its share of ``n_images``.
-
-        Returns:
-            All of them, in the memory of the first process; None to the others.
+        Raises:
+            ValueError: it is not a whole image record.
         """
-        if team.size == 1:
-            return self
-        found = [
-            team.collected(part, n_images)
-            for part in (
-                torch.from_numpy(self.images),
-                torch.from_numpy(self.masks.view(np.uint8)),
-                self.maps,
-                torch.from_numpy(self.scores),
-            )
-        ]
-        if not team.is_first:
-            return None
-        images, masks, maps, scores = found
-        return ClassScores(
-            images.numpy(), masks.numpy().view(bool), maps.to(self.maps.device), scores.numpy()
+        fields = _Fields(content)
+        label = fields.take("label", _count)
+        if label > 1:
+            raise ValueError(f"label is {label}, not 0 or 1")
+        return cls(
+            path=fields.take("path", _text),
+            defect=fields.take("defect", _text),
+            label=label,
+            score=fields.take("score", _number),
+            p_value=fields.take("p_value", _optional(_number)),
+            misranked=fields.take("misranked", _optional(_number)),
+            figure=fields.take("figure", _optional(_text)),
         )
 
 
-def score_class(
-    model: PaDiM, batches: Iterable[Batch], taps: Iterable[list[torch.Tensor]] | None = None
-) -> ClassScores:
-    """Score the test images of a class, and keep what figures need of them.
+@dataclass(frozen=True)
+class Threshold:
+    """The threshold of the predicted masks.
 
-    Args:
-        model: fitted to the class.
-        batches: its test images.
-        taps: of these, where the backbone has seen them already.
+    Attributes:
+        value: map value; pixels above it are predicted defective. None without a threshold.
+        name: how the value was chosen.
     """
-    seen: list[Batch] = []
 
-    def images() -> Iterator[torch.Tensor]:
-        for batch in batches:
-            seen.append(batch)
-            yield batch.images
+    value: float | None
+    name: str
 
-    if taps is None:
-        taps = model.tap_batches(images())
-    else:
-        seen += batches
-    found = list(model.score_batches(taps))  # nothing waits for the device here
-    if not found:
-        return ClassScores.of_none(model.config.crop)
-    return ClassScores(
-        np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in seen]),
-        np.concatenate([batch.masks.numpy() for batch in seen]),
-        torch.cat([maps for maps, _ in found]),
-        torch.cat([scores for _, scores in found]).cpu().numpy(),
-    )
+    @classmethod
+    def from_json(cls, content: object) -> Threshold:
+        """The threshold of a decoded JSON object.
+
+        Raises:
+            ValueError: it is not a whole threshold.
+        """
+        fields = _Fields(content)
+        return cls(fields.take("value", _optional(_number)), fields.take("name", _text))
 
 
-def list_images(
-    item: AnomalyClass, scored: ClassScores, calibration: Calibration | None
-) -> list[dict]:
-    """Every test image with its score, its p-value and how wrongly it is ranked."""
-    labels = np.array([sample.is_defective for sample in item.test])
-    wrong = misranked(scored.scores, labels)
-    p_values = None
-    if calibration is not None:
-        p_values = calibration.p_values(torch.from_numpy(scored.scores)).tolist()
-    return [
-        {
-            "path": item.path_of(sample),
-            "defect": sample.defect,
-            "label": int(sample.is_defective),
-            "score": float(score),
-            "p_value": None if p_values is None else p_values[index],
-            "misranked": None if wrong is None else float(wrong[index]),
-            "figure": None,
-        }
-        for index, (sample, score) in enumerate(zip(item.test, scored.scores, strict=True))
-    ]
+@dataclass(frozen=True)
+class ClassRecord:
+    """The results of one class.
 
-
-def measure_class(
-    item: AnomalyClass,
-    scored: ClassScores,
-    images: list[dict],
-    calibration: Calibration | None,
-    rate: float,
-) -> dict:
-    """The record of a class: metrics, curves, and every test image with its score.
-
-    Args:
-        item: the class.
-        scored: its test images.
-        images: the same as ``list_images`` has them.
-        calibration: what unseen normal images score; None where it is not known.
-        rate: of false alarms, that thresholds are chosen for.
+    Attributes:
+        class_name: name of the class.
+        order: position of the class in tables: the paper's order, then all others.
+        metrics: by name; None for a metric that does not exist for the class.
+        n_train: number of training images.
+        n_test: number of test images.
+        seconds: wall time of the class; None until it has been measured.
+        notes: remarks for the reader of the numbers.
+        threshold: of the predicted masks.
+        curves: ``image_roc``, ``pixel_roc`` and ``pro`` as x and y; None for a missing curve.
+        images: every test image.
+        data_digest: checksum of the files of the class; None until it is known.
     """
-    labels = np.array([sample.is_defective for sample in item.test])
-    ranking = rank(torch.from_numpy(scored.scores), torch.from_numpy(labels))
-    pixels, overlap = None, None
-    if item.has_masks:
-        pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
-    known = TEXTURES + OBJECTS
-    return {
-        "class": item.name,
-        "order": known.index(item.name) if item.name in known else len(known),
-        "metrics": metrics(ranking, pixels, overlap) | _called(calibration, rate, images),
-        "totals": {"n_train": len(item.train), "n_test": len(item.test), "seconds": None},
-        "notes": [
-            *_notes(item, labels, pixels is not None),
-            *_calibration_notes(calibration, rate),
-        ],
-        "threshold": choose_threshold(calibration, rate, ranking, pixels),
-        "curves": {
-            "image_roc": _points(ranking and ranking.roc),
-            "pixel_roc": _points(pixels and pixels.roc),
-            "pro": _points(overlap and overlap.curve),
-        },
-        "n_good": int((~labels).sum()),
-        "n_defective": int(labels.sum()),
-        "images": images,
-    }
+
+    class_name: str
+    order: int
+    metrics: Mapping[str, float | None]
+    n_train: int
+    n_test: int
+    seconds: float | None
+    notes: tuple[str, ...]
+    threshold: Threshold
+    curves: Mapping[str, CurvePoints | None]
+    images: tuple[ImageRecord, ...]
+    data_digest: str | None
+
+    @property
+    def n_good(self) -> int:
+        """Number of good test images."""
+        return sum(image.label == 0 for image in self.images)
+
+    @property
+    def n_defective(self) -> int:
+        """Number of defective test images."""
+        return sum(image.label == 1 for image in self.images)
+
+    def with_figures(self, figures: Sequence[str | None]) -> ClassRecord:
+        """The record with the path of a figure for every image."""
+        pairs = zip(self.images, figures, strict=True)
+        return replace(self, images=tuple(replace(image, figure=path) for image, path in pairs))
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object, one key for each attribute."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: object) -> ClassRecord:
+        """The record of a decoded JSON object. Keys that are no attributes are ignored.
+
+        Raises:
+            ValueError: it is not a whole record: a value is missing, of another type, or not
+                finite.
+        """
+        fields = _Fields(content)
+        return cls(
+            class_name=fields.take("class_name", _text),
+            order=fields.take("order", _count),
+            metrics=fields.take("metrics", _mapping(_optional(_number))),
+            n_train=fields.take("n_train", _count),
+            n_test=fields.take("n_test", _count),
+            seconds=fields.take("seconds", _optional(_number)),
+            notes=fields.take("notes", _tuple(_text)),
+            threshold=fields.take("threshold", Threshold.from_json),
+            curves=fields.take("curves", _mapping(_optional(_curve))),
+            images=fields.take("images", _tuple(ImageRecord.from_json)),
+            data_digest=fields.take("data_digest", _optional(_text)),
+        )
 
 
-def metrics(
-    ranking: Ranking | None, pixels: Ranking | None, overlap: RegionOverlap | None
-) -> dict[str, float | None]:
-    """The numbers by name: of images, of pixels and of regions; None for what does not exist."""
-    return {
-        **_ranking_metrics("image", ranking),
-        **_ranking_metrics("pixel", pixels),
-        "pro": overlap.pro if overlap else None,
-    }
+class _Fields:
+    """The values of a JSON object, each checked when it is taken."""
+
+    def __init__(self, content: object) -> None:
+        if not isinstance(content, dict):
+            raise ValueError(f"a JSON object is expected, not {type(content).__name__}")
+        self._content = content
+
+    def take(self, name: str, check: Callable[[object], T]) -> T:
+        if name not in self._content:
+            raise ValueError(f"{name} is missing")
+        try:
+            return check(self._content[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
 
-def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | None]:
-    return {
-        f"{level}_auroc": ranking.auroc if ranking else None,
-        f"{level}_ap": ranking.average_precision if ranking else None,
-        f"{level}_f1": ranking.best_f1 if ranking else None,
-    }
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text is expected, not {value!r}")
+    return value
 
 
-def _called(
-    calibration: Calibration | None, rate: float, images: list[dict]
-) -> dict[str, float | None]:
-    """The shares of good and of defective test images that are called defective."""
-    shares: dict[str, float | None] = {"false_alarms": None, "detections": None}
-    if calibration is None:
-        return shares
-    limit = max(rate, calibration.finest_rate)
-    for name, label in (("false_alarms", 0), ("detections", 1)):
-        called = [image["p_value"] <= limit for image in images if image["label"] == label]
-        shares[name] = sum(called) / len(called) if called else None
-    return shares
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"a finite number is expected, not {value!r}")
+    return value
 
 
-def choose_threshold(
-    calibration: Calibration | None,
-    rate: float,
-    ranking: Ranking | None = None,
-    pixels: Ranking | None = None,
-) -> dict[str, float | str | None]:
-    """The threshold of the predicted masks, ``value``, and how it was found, ``name``.
-
-    With two training images none can be left out; then only the test set's own labels are left.
-    """
-    if calibration is not None:
-        value, name = calibration.pixel_threshold(rate), f"{100 * rate:g} % of normal pixels"
-    elif pixels:
-        value, name = pixels.threshold, "oracle: best pixel F1"
-    elif ranking:
-        value, name = ranking.threshold, "oracle: best image F1"
-    else:
-        value, name = None, "none, for want of labels"
-    return {"value": value, "name": name}
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"a count is expected, not {value!r}")
+    return value
 
 
-def _notes(item: AnomalyClass, labels: np.ndarray, has_pixels: bool) -> list[str]:
-    if labels.all() or not labels.any():
-        kind = "defective" if labels.all() else "good"
-        return [f"all test images are {kind}: no number that ranks the two kinds exists"]
-    if not item.has_masks:
-        return ["no ground truth masks: image-level numbers only"]
-    if not has_pixels:
-        return ["within the crop all masks are black, or all white: image-level numbers only"]
-    return []
+def _optional(check: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda value: None if value is None else check(value)
 
 
-def _calibration_notes(calibration: Calibration | None, rate: float) -> list[str]:
-    if calibration is None:
-        return ["of two training images none can be left out: no threshold without the test set"]
-    if rate < calibration.finest_rate:
-        return [
-            f"{len(calibration.image_scores)} training images: thresholds are for "
-            f"{100 * calibration.finest_rate:.2g} % false alarms, the fewest that so many promise"
-        ]
-    return []
+def _tuple(check: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    def checked(value: object) -> tuple[T, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"a list is expected, not {value!r}")
+        return tuple(check(item) for item in value)
+
+    return checked
 
 
-def _points(curve: Curve | None) -> list[list[float]] | None:
-    return None if curve is None else [curve.x.tolist(), curve.y.tolist()]
+def _mapping(check: Callable[[object], T]) -> Callable[[object], dict[str, T]]:
+    def checked(value: object) -> dict[str, T]:
+        fields = _Fields(value)
+        return {name: fields.take(name, check) for name in value}  # type: ignore[attr-defined]
+
+    return checked
+
+
+def _curve(value: object) -> CurvePoints:
+    axes = _tuple(_tuple(_number))(value)
+    if len(axes) != 2 or len(axes[0]) != len(axes[1]):
+        raise ValueError("a curve is two lists of one length")
+    return list(axes[0]), list(axes[1])

@@ -1,29 +1,31 @@
 """Exact metrics and curves, all of them from one sort of the scores of the positives.
 
-Between two scores of positives a curve is straight, so its corners are all there is to it. The
-positives are ordered once, highest first; of the negatives it is enough to count how many score
-above each, and as high. That gives every corner of the ROC, PR and PRO curves and every number,
-in memory for little more than the positives, which are few. Counts are int64, sums float64.
+A curve is straight between two scores of positives, so its corners describe it completely. The
+positives are sorted once, highest first. The negatives are only counted: for each positive, how
+many score higher and how many score the same. These counts give every corner of the ROC, PR and
+PRO curves and every metric, in little more memory than the few positives take. Counts are int64,
+sums are float64.
 
-The work is done where the scores are, so on a GPU when the maps have not left it.
+The computation runs on the device of the scores.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from skimage.measure import label
 
-PRO_LIMIT = 0.3  # the false positive rate up to which PRO is integrated
-CURVE_POINTS = 400  # kept of a curve, per axis, for drawing
-CHUNK = 2**22  # scores whose place among the positives is looked up at a time
+PRO_LIMIT = 0.3  # false positive rate up to which PRO is integrated (Bergmann et al. 2020)
+CURVE_POINTS = 400  # of a drawn curve, per axis
+CHUNK = 2**22  # scores whose place among the positives is looked up at once
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points to draw, from (0, 0) on: thinned, while every number is computed from all of them."""
+    """Points to draw, from (0, 0) on. They are thinned; metrics are computed from all points."""
 
     x: np.ndarray
     y: np.ndarray
@@ -36,9 +38,9 @@ class Ranking:
     Attributes:
         auroc: area under the ROC curve.
         average_precision: step-wise area under the precision-recall curve.
-        best_f1: the highest F1 of any threshold, an oracle number, for the threshold is chosen on
-            the labels themselves.
-        threshold: the score at and above which that F1 is had.
+        best_f1: the highest F1 of all thresholds. An oracle number: its threshold is chosen on the
+            labels.
+        threshold: scores above it give ``best_f1``.
         roc: false positive rate and true positive rate.
     """
 
@@ -70,10 +72,10 @@ def rank(scores: torch.Tensor, labels: torch.Tensor) -> Ranking | None:
         labels: bool, the same shape.
 
     Returns:
-        The ranking; None where the labels are all equal, for which none of it is defined.
+        The ranking; None if all labels are equal, because no ranking is defined then.
     """
     levels, _ = _levels(scores.flatten(), labels.flatten().to(scores.device))
-    return levels and _ranking(levels)
+    return None if levels is None else _ranking(levels)
 
 
 def rank_pixels(
@@ -86,13 +88,13 @@ def rank_pixels(
         masks: bool (n, height, width), on the CPU.
 
     Returns:
-        Both None where there is no defective or no normal pixel.
+        Both None if there is no defective or no normal pixel.
     """
-    if maps.device.type == "mps":  # which has no float64
+    if maps.device.type == "mps":  # MPS has no float64
         maps = maps.cpu()
     try:
         return _rank_pixels(maps, masks)
-    except torch.OutOfMemoryError:  # the machine's memory has the room
+    except torch.OutOfMemoryError:  # the host has more memory
         return _rank_pixels(maps.cpu(), masks)
 
 
@@ -108,7 +110,7 @@ def _rank_pixels(
 
 
 def region_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
-    """1 / (area of its region) for every defective pixel, image by image, and how many regions.
+    """1 / (area of its region) for every defective pixel, image by image, and the region count.
 
     A region is an 8-connected component of one image's mask.
     """
@@ -122,11 +124,17 @@ def region_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
-    """For every image, the share of the other kind that it is ranked wrongly against; ties half.
+    """For every image, the share of the other kind that it is ranked wrongly against.
 
-    For a defective image: of the good ones, those scoring as high. For a good image: of the
-    defective ones, those scoring as low. The mean over either kind is 1 - AUROC. None where one
-    kind is missing.
+    A defective image is ranked wrongly against good ones that score higher, a good image against
+    defective ones that score lower. A tie counts half. The mean over either kind is 1 - AUROC.
+
+    Args:
+        scores: float (n,).
+        labels: 1 or True if defective (n,).
+
+    Returns:
+        float64 (n,), 0 to 1; None if one kind is missing.
     """
     labels = labels.astype(bool)
     if labels.all() or not labels.any():
@@ -139,7 +147,7 @@ def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
 
 
 def _share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Of the ordered numbers, the share below each of the values; equal ones count half."""
+    """The share of the ordered numbers below each of the values; equal ones count half."""
     below = np.searchsorted(ordered, values, side="left")
     not_above = np.searchsorted(ordered, values, side="right")
     return (below + not_above) / (2 * len(ordered))
@@ -147,14 +155,15 @@ def _share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Levels:
-    """What is called when the threshold is at each of the K distinct scores of positives.
+    """What is flagged at and above each of the K distinct scores of positives, the levels.
 
     Attributes:
         scores: those scores, highest first.
         hits: positives that score at least as high, int64.
         false: negatives that score at least as high, int64.
-        tied: negatives of just that score, int64.
-        n_positive, n_negative: how many there are.
+        tied: negatives with exactly that score, int64.
+        n_positive: number of positives.
+        n_negative: number of negatives.
     """
 
     scores: torch.Tensor
@@ -165,7 +174,7 @@ class _Levels:
     n_negative: int
 
     def corners(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-        """The two corners of a curve at every level, between those it starts and ends with."""
+        """The two corners of a curve at every level, between its first and its last point."""
         ends = after.new_zeros(1), after[-1:]
         return torch.cat((ends[0], torch.stack((before, after), dim=1).flatten(), ends[1]))
 
@@ -181,7 +190,7 @@ def _levels(
 ) -> tuple[_Levels | None, torch.Tensor | None]:
     """The levels of scores (n,) with labels (n,), and the order of the positives, highest first.
 
-    Both None where one kind is missing.
+    Both None if one kind is missing.
     """
     ordered, order = scores[labels].sort(descending=True)
     n_positive, n_negative = len(ordered), len(scores) - len(ordered)
@@ -195,10 +204,10 @@ def _levels(
     for chunk, is_positive in zip(scores.split(CHUNK), labels.split(CHUNK), strict=True):
         negatives = chunk[~is_positive]
         reached = torch.searchsorted(rising, negatives, right=True, out_int32=True)
-        above += torch.bincount(reached, minlength=n_levels + 1)  # reaching just so many levels
+        above += torch.bincount(reached, minlength=n_levels + 1)  # exactly that many levels
         ties = reached[negatives == rising[(reached - 1).clamp_(min=0)]]
         tied += torch.bincount(ties, minlength=n_levels + 1)
-    # A negative that reaches the k lowest levels is called at each of these.
+    # A negative that reaches the k lowest levels is flagged at each of them.
     false = above[1:].flip(0).cumsum(0)
     levels = _Levels(values, counts.cumsum(0), false, tied[1:].flip(0), n_positive, n_negative)
     return levels, order
@@ -207,20 +216,22 @@ def _levels(
 def _ranking(levels: _Levels) -> Ranking:
     n_positive, n_negative = levels.n_positive, levels.n_negative
     gains = _steps(levels.hits)
-    # Of all pairs, twice those that are ranked rightly; a tie is half of one.
+    # Twice the number of pairs in the right order; a tie is half a pair.
     doubled = gains * (2 * (n_negative - levels.false) + levels.tied)
     auroc = int(doubled.sum()) / (2 * n_positive * n_negative)
-    called = (levels.hits + levels.false).double()
-    average_precision = float((levels.hits / called * gains).sum() / n_positive)
-    f1 = 2 * levels.hits / (called + n_positive)
+    flagged = (levels.hits + levels.false).double()
+    average_precision = float((levels.hits / flagged * gains).sum() / n_positive)
+    f1 = 2 * levels.hits / (flagged + n_positive)
     best = int(f1.argmax())
     hits = levels.corners(levels.hits - gains, levels.hits).double()
     roc = _thinned(levels.false_positive_rates(), hits.div_(n_positive))
-    return Ranking(auroc, average_precision, float(f1[best]), float(levels.scores[best]), roc)
+    # Levels count the scores at and above them; the decision rule is above.
+    threshold = torch.nextafter(levels.scores[best], levels.scores.new_tensor(-math.inf))
+    return Ranking(auroc, average_precision, float(f1[best]), float(threshold), roc)
 
 
 def _overlap(levels: _Levels, found: torch.Tensor) -> RegionOverlap:
-    """PRO, of the mean share of the regions that is ``found`` (K,) at every level."""
+    """PRO from the mean share of the regions that is ``found`` (K,) at every level."""
     rate = levels.false_positive_rates()
     share = levels.corners(found - _steps(found), found)
     inside = int((rate <= PRO_LIMIT).sum())  # corners up to the limit
@@ -239,10 +250,9 @@ def _steps(counts: torch.Tensor) -> torch.Tensor:
 
 
 def _thinned(x: torch.Tensor, y: torch.Tensor) -> Curve:
-    """The points of a rising curve nearest to an even grid on either axis, from the origin on."""
+    """The points of a rising curve that are nearest to an even grid on either axis."""
     grid = torch.linspace(0.0, 1.0, CURVE_POINTS, dtype=x.dtype, device=x.device)
     ends = torch.tensor([len(x) - 1], device=x.device)
     kept = (torch.searchsorted(axis, grid * axis[-1]) for axis in (x, y))
     index = torch.cat((*kept, ends)).clamp(max=len(x) - 1).unique()
-    x, y = x[index].cpu().numpy(), y[index].cpu().numpy()
-    return Curve(x, y)
+    return Curve(x[index].cpu().numpy(), y[index].cpu().numpy())

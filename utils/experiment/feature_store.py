@@ -19,7 +19,7 @@ from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from padim.parallel.process_group import ALONE, Team
-from utils.evaluation.class_record import ClassScores, score_class
+from utils.evaluation.class_scores import ClassScores, score_class
 
 TAP_BYTES = 4 * 2**30  # of one split of a class; what is larger goes to a file
 

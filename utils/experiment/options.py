@@ -12,7 +12,7 @@ class RunOptions:
 
     Attributes:
         data_path: folder of the data set; None for the demo set.
-        dataset: its layout, a key of ``datasets.layouts.catalogue.CATALOGUE``.
+        dataset: its layout, a key of ``datasets.layouts.catalogue.LAYOUTS``.
         rd_version: random version; None unless ``dataset`` is ``rd_mvtec``.
         save_path: folder that results go to.
         classes: classes to run; None for all.

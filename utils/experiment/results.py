@@ -10,16 +10,27 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from utils.errors import OptionError
+from utils.evaluation.class_record import ClassRecord
 from utils.report.curves import draw_pro_curves, draw_roc_curves
-from utils.report.page import render_page
-from utils.report.tables import COLUMNS, Row, result_rows, results_csv, results_markdown
+from utils.report.rows import Row, result_rows
+from utils.report.run_page import render_run_page
+from utils.report.tables import results_csv, results_markdown
 from utils.system.files import write_json, write_text
 
-RECORD_VERSION = 2  # of what a record holds
+RECORD_VERSION = 3  # of what a record holds
 PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record as it was read from its file, with the settings it was made with."""
+
+    record: ClassRecord
+    settings: Mapping
 
 
 class ResultsFolder:
@@ -73,18 +84,18 @@ class ResultsFolder:
         Raises:
             OptionError: a class that stays is from other settings or another data set.
         """
-        for record in self._all_records():
-            if record["class"] in replaced:
+        for stored in self._all_records():
+            name, then = stored.record.class_name, stored.settings
+            if name in replaced:
                 continue
-            if record["class"] not in data_classes:
-                raise self._mismatch(record["class"], "it is not in this data set")
-            then = record["settings"]
+            if name not in data_classes:
+                raise self._mismatch(name, "it is not in this data set")
             differing = [key for key in self.settings if then.get(key) != self.settings[key]]
             # A checksum differs because an option does; alone, it is all there is to say.
             named = [key for key in differing if not key.endswith("checksum")] or differing
             if differing:
                 said = (f"{key} {then.get(key)} then, {self.settings[key]} now" for key in named)
-                raise self._mismatch(record["class"], "; ".join(said))
+                raise self._mismatch(name, "; ".join(said))
 
     def finished(self, name: str, digest: str) -> bool:
         """Whether a class is there, from the same images.
@@ -92,10 +103,10 @@ class ResultsFolder:
         Raises:
             OptionError: it is there, but from other ones.
         """
-        record = self._read_file(self._record_path(name))
-        if record is not None and record["data_digest"] != digest:
+        stored = self._read_file(self._record_path(name))
+        if stored is not None and stored.record.data_digest != digest:
             raise self._mismatch(name, "its image files have changed since")
-        return record is not None
+        return stored is not None
 
     def _mismatch(self, name: str, what: str) -> OptionError:
         return OptionError(
@@ -122,21 +133,22 @@ class ResultsFolder:
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
-    def finish(self, record: Mapping) -> None:
+    def finish(self, record: ClassRecord) -> None:
         """Mark a class as done: its record, with the settings it was made with."""
-        whole = {**record, "version": RECORD_VERSION, "settings": self.settings}
-        write_json(self._record_path(record["class"]), whole)
+        whole = {**record.to_json(), "version": RECORD_VERSION, "settings": self.settings}
+        write_json(self._record_path(record.class_name), whole)
 
-    def records(self) -> list[dict]:
+    def records(self) -> list[ClassRecord]:
         """The records of the classes finished with these settings, in the tables' order.
 
         There are others only while a run with ``--overwrite`` has not come to them yet.
         """
-        return [record for record in self._all_records() if record["settings"] == self.settings]
+        return [one.record for one in self._all_records() if one.settings == self.settings]
 
-    def _all_records(self) -> list[dict]:
+    def _all_records(self) -> list[StoredRecord]:
         found = [self._read_file(path) for path in (self.path / "records").glob("*.json")]
-        return sorted(filter(None, found), key=lambda record: (record["order"], record["class"]))
+        known = [stored for stored in found if stored is not None]
+        return sorted(known, key=lambda one: (one.record.order, one.record.class_name))
 
     def rows(self) -> list[Row]:
         """The rows of the tables."""
@@ -152,9 +164,9 @@ class ResultsFolder:
             "warnings": list(self._warnings),
             "settings": self.settings,
             **self._environment,
-            "results": rows,
-            "thresholds": {record["class"]: record["threshold"] for record in records},
-            "notes": {record["class"]: record["notes"] for record in records},
+            "results": [row.to_json() for row in rows],
+            "thresholds": {record.class_name: asdict(record.threshold) for record in records},
+            "notes": {record.class_name: list(record.notes) for record in records},
         }
         write_json(self.path / "results.json", content)
         markdown = results_markdown(
@@ -171,14 +183,13 @@ class ResultsFolder:
         draw_pro_curves(records, title, self.path / "pro_curve.png")
         options = {f"--{name}": value for name, value in self._environment["options"].items()}
         facts = {**options, **self.settings, **self._environment["versions"]}
-        page = render_page(
+        page = render_run_page(
             title=f"PaDiM {self.name}",
             warnings=self._warnings,
             facts={name: str(value) for name, value in facts.items()},
-            columns=COLUMNS,
-            rows=result_rows(records),
             records=records,
             links=("results.csv", "results.md", "results.json"),
+            crop=self.settings["crop"],
         )
         write_text(self.path / "index.html", page)
 
@@ -195,10 +206,12 @@ class ResultsFolder:
     def _record_path(self, name: str) -> Path:
         return self.path / "records" / f"{name}.json"
 
-    def _read_file(self, path: Path) -> dict | None:
+    def _read_file(self, path: Path) -> StoredRecord | None:
         """A record, or None where it is missing or not one of ours, and so to be done again."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return record if record["version"] == RECORD_VERSION else None
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["version"] != RECORD_VERSION:
+                return None
+            return StoredRecord(ClassRecord.from_json(content), content["settings"])
         except (OSError, ValueError, KeyError, TypeError):
             return None

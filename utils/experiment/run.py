@@ -15,17 +15,18 @@ from pathlib import Path
 import torch
 
 from datasets.demo import draw_demo_set
-from datasets.errors import DataError
-from datasets.layouts.table import LAYOUTS, choose_classes, preprocessing_of
+from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
-from datasets.types import AnomalyClass
+from datasets.types import AnomalyClass, DataError
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
 from padim.parallel.process_group import Team
 from utils.errors import OptionError
-from utils.evaluation.class_record import ClassScores, list_images, measure_class
+from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.measure import measure_class
 from utils.experiment.feature_store import OnePass
 from utils.experiment.options import RunOptions
 from utils.experiment.results import ResultsFolder
@@ -249,8 +250,8 @@ def _run_class(
         record = _do_class(work, backbone, one, images, args, team)
         if record is None:
             continue
-        record["totals"]["seconds"] = round(time.perf_counter() - start, 2)
-        one.results.finish(record)
+        seconds = round(time.perf_counter() - start, 2)
+        one.results.finish(replace(record, seconds=seconds))
         one.results.write_tables()
         start = time.perf_counter()
 
@@ -268,7 +269,7 @@ def _do_class(
     images_seen: OnePass,
     args: RunOptions,
     team: Team,
-) -> dict | None:
+) -> ClassRecord | None:
     """Fit a model to a class, and write what is kept of it.
 
     Returns:
@@ -282,7 +283,7 @@ def _do_class(
         scored = images_seen.score(model)
         if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
             item.check_unchanged(work.digest)
-        scored = scored.collected(len(item.test), team)
+        scored = scored.gather(len(item.test), team)
         model.gather()
         return scored
 
@@ -297,13 +298,13 @@ def _do_class(
         scored = score()
         saved = saved or save()
         calibration, rate = model.calibration, args.false_alarm_rate
-        images = list_images(item, scored, calibration)
-        record = measure_class(item, scored, images, calibration, rate)
-        draw_class_figures(item, scored, images, record["threshold"], args.figures, stage)
+        record = measure_class(item, scored, calibration, rate)
+        figures = draw_class_figures(record, item, scored, args.figures, stage)
+        record = replace(record.with_figures(figures), data_digest=work.digest)
         scores = stage / "scores" / f"{item.name}.csv"
         scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
         saved.result()
-    return record | {"data_digest": work.digest}
+    return record
 
 
 def _load_backbone(name: str, args: RunOptions, is_demo: bool) -> tuple[Backbone, bool]:
@@ -332,7 +333,7 @@ def _print_end(seed_runs: Sequence[SeedRun], n_kept: int) -> None:
             print(f"classes that were there already: {n_kept} (--overwrite does them again)")
         print(f"\nTables, curves, figures and models: {results.path}")
         print(f"To look through: {results.path / 'index.html'}")
-    model = results.path / "models" / f"{records[0]['class']}.pt"
+    model = results.path / "models" / f"{records[0].class_name}.pt"
     command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
     print(f"To judge your own images: {shlex.join(command)} --save_path judged")
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from datasets.layouts.catalogue import CATALOGUE
+from datasets.layouts import LAYOUTS
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
@@ -45,7 +45,7 @@ def obstacle(args: RunOptions, warnings: Sequence[str]) -> str | None:
     if UNTRAINED in warnings:
         return "the weights are untrained"
     if args.dataset != "mvtec":
-        return f"the data set is {CATALOGUE[args.dataset].title}, theirs MVTec AD"
+        return f"the data set is {LAYOUTS[args.dataset].title}, theirs MVTec AD"
     paper = PaDiMConfig()
     other = [
         f"--{name} {getattr(args, name):g}"

@@ -10,7 +10,7 @@ from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.overlay import LEVELS_PER_UNIT
 from utils.prediction.writer import ImageWriter
-from utils.report.prediction_page import render_prediction_page
+from utils.report.prediction_page import PredictionRow, render_prediction_page
 from utils.system.files import write_json, write_text
 
 
@@ -69,7 +69,7 @@ def _facts(
         "model": str(options.model),
         "backbone": f"{model.backbone.name}, {'+'.join(model.backbone.layers)}",
         "weights": model.backbone.weights,
-        "weights_checksum": model.backbone.checksum(),
+        "weights_checksum": model.backbone.checksum,
         "requested_false_alarm_rate": options.false_alarm_rate,
         "false_alarm_rate": None if thresholds is None else thresholds.rate,
         "image_threshold": None if thresholds is None else thresholds.image,
@@ -84,14 +84,9 @@ def _facts(
     }
 
 
-def _row(writer: ImageWriter, item: Judgement) -> dict[str, object]:
+def _row(writer: ImageWriter, item: Judgement) -> PredictionRow:
     """A row of the page; the overlay is an address beside the page, if there is one."""
     path = writer.overlay_path(item.name)
     address = path.relative_to(writer.options.save_path).as_posix()
-    return {
-        "name": item.name,
-        "score": item.score,
-        "p_value": item.p_value,
-        "decision": item.decision,
-        "overlay": address if path.is_file() else None,
-    }
+    overlay = address if path.is_file() else None
+    return PredictionRow(item.name, item.score, item.p_value, item.decision, overlay)

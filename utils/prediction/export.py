@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
+from padim.model_file import load_model
 from padim.onnx_graph import check_packages, write_onnx
 from utils.errors import OptionError
-from utils.prediction.load_model import load_fitted
 from utils.prediction.options import ExportOptions
 from utils.system.console import UNTRAINED, warn
 
@@ -28,7 +26,8 @@ def export(options: ExportOptions) -> None:
     output = options.output
     if output.suffix != ".onnx":
         raise OptionError(f"--output {output} does not end in .onnx")
-    model, is_untrained = load_fitted(options.model, options.weights, torch.device("cpu"))
+    model = load_model(options.model, weights=options.weights)
+    is_untrained = model.backbone.weights == "random"
     warn([UNTRAINED] * is_untrained)
     output.parent.mkdir(parents=True, exist_ok=True)
     is_normalised = options.input_type == "normalised"

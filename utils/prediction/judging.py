@@ -19,10 +19,10 @@ import torch
 
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from padim.model import PaDiM
+from padim.model_file import load_model
 from padim.preprocessing import Preprocessing
 from utils.prediction.end_report import Outcome, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
-from utils.prediction.load_model import load_fitted
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import make_room
 from utils.prediction.overlay import Placement
@@ -50,8 +50,9 @@ def predict(options: PredictOptions) -> int:
     device = choose_device(options.device)
     save_path = options.save_path
     images = find_images(options.input, [save_path, save_path / "maps", save_path / "overlays"])
-    model, is_untrained = load_fitted(options.model, options.weights, device)
-    judge = Judge(model.calibration, options.false_alarm_rate, model.reduction.dim)
+    model = load_model(options.model, weights=options.weights, device=device)
+    is_untrained = model.backbone.weights == "random"
+    judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
     warnings = [UNTRAINED] * is_untrained + judge.doubts()
     check_writable(save_path)
     with locked(save_path):
@@ -127,7 +128,7 @@ class _Pass:
     def _judge(self, batch: FolderBatch) -> _BatchOutcome:
         if batch.crops is None:
             return _BatchOutcome([], batch.failed)
-        maps, scores = self._model.score(batch.crops)
+        maps, scores = self._model(batch.crops)
         judged = self._writer.judge.judge(batch.found, scores)
         files = (batch.found, batch.sizes, maps.cpu().numpy(), self._choose_drawn(judged))
         reasons = list(self._pool.map(self._writer.write, *files))  # waits: one batch is held

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.errors import DataError
 from datasets.loading.unlabelled import FoundImage
+from datasets.types import DataError
 from padim.preprocessing import read_image
 from utils.prediction.judge import Judge
 from utils.prediction.options import PredictOptions

@@ -1,41 +1,43 @@
-"""The curves of a run: ROC at image and pixel level, and per-region overlap."""
+"""The curves of a run: ROC at image and pixel level, and per-region overlap (PRO)."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib import colormaps
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.metrics import PRO_LIMIT
 from utils.report.text import LONGEST, printable
 from utils.system.files import written_whole
 
-# Ten hues twice: with solid lines first and dashed ones after, twenty classes can be told apart.
-_COLOURS = colormaps["tab10"].colors
+# Ten colours and four line styles tell forty classes apart.
+_COLOURS = color_sequences["tab10"]
 _DASHES = ("-", "--", ":", "-.")
+ROC_SIZE, PRO_SIZE = (13, 6.2), (7.2, 6.2)  # inches
 
 
 def save_plot(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a figure as a PNG file, whole or not at all."""
     with written_whole(path) as partial, warnings.catch_warnings():
-        # Letters that the font does not have are drawn as boxes, of which a class name may be full.
+        # The font lacks many letters that a class name may have; they are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(partial, format="png", dpi=110)
 
 
-def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
-    """ROC curves, image level left and pixel level right, a line a class.
+def draw_roc_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
+    """ROC curves, image level left and pixel level right, one line for each class.
 
     Args:
-        records: the finished classes, each with ``class``, ``metrics`` and ``curves``.
+        records: the finished classes.
         title: above both.
         path: the PNG file to write.
     """
-    figure = Figure(figsize=(13, 6.2), layout="constrained")
+    figure = Figure(figsize=ROC_SIZE, layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     _draw_axes(left, records, "image_roc", "image_auroc", "Image level, mean AUROC")
@@ -46,9 +48,9 @@ def draw_roc_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
     save_plot(figure, path)
 
 
-def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
-    """Per-region overlap up to the false positive rate of ``PRO_LIMIT``, a line a class."""
-    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+def draw_pro_curves(records: Sequence[ClassRecord], title: str, path: Path) -> None:
+    """Per-region overlap up to the false positive rate ``PRO_LIMIT``, one line for each class."""
+    figure = Figure(figsize=PRO_SIZE, layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
     _draw_axes(axes, records, "pro", "pro", "Per-region overlap, mean PRO")
@@ -58,14 +60,16 @@ def draw_pro_curves(records: Sequence[Mapping], title: str, path: Path) -> None:
 
 
 def _draw_axes(
-    axes: Axes, records: Sequence[Mapping], curve: str, metric: str, heading: str
+    axes: Axes, records: Sequence[ClassRecord], curve: str, metric: str, heading: str
 ) -> None:
-    drawn = [record for record in records if record["curves"][curve] is not None]
-    for index, record in enumerate(drawn):
-        x, y = record["curves"][curve]
-        value = record["metrics"][metric]
-        # A name that begins with an underscore would be left out of the legend, and $ means maths.
-        name = printable(record["class"], LONGEST).replace("$", r"\$")
+    drawn = [
+        (record.class_name, points, value)
+        for record in records
+        if (points := record.curves[curve]) and (value := record.metrics[metric]) is not None
+    ]
+    for index, (class_name, (x, y), value) in enumerate(drawn):
+        # Matplotlib leaves labels with a leading underscore out of the legend and reads $ as maths.
+        name = printable(class_name, LONGEST).replace("$", r"\$")
         label = f"\u200b{name} {value:.3f}"
         colour = _COLOURS[index % len(_COLOURS)]
         dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
@@ -75,9 +79,9 @@ def _draw_axes(
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     if not drawn:
-        axes.set_title(f"{heading}: no class has it")
+        axes.set_title(f"{heading}: not available for any class")
         return
-    mean = sum(record["metrics"][metric] for record in drawn) / len(drawn)
+    mean = sum(value for *_, value in drawn) / len(drawn)
     axes.set_title(f"{heading} {mean:.3f}")
-    columns = -(-len(drawn) // 20)  # further columns where there are more than twenty classes
+    columns = -(-len(drawn) // 20)  # at most twenty classes in each
     axes.legend(loc="lower right", fontsize=8 if columns == 1 else 6, ncols=columns)

@@ -1,7 +1,7 @@
-"""Localisation figures: image, truth, heat map, predicted mask and segmentation side by side.
+"""Localisation figures: image, ground truth, anomaly map, predicted mask and segmentation.
 
-Composed from arrays with Pillow, not plotted: what all figures of a class share (captions, colour
-bar) is drawn once, and a figure then takes some milliseconds.
+Pillow composes a figure from arrays. What all figures of a class share (captions, colour bar) is
+drawn once, so a figure takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.evaluation.class_record import Threshold
+from utils.evaluation.decision import is_above
 from utils.report.text import printable
 
 PANELS = ("image", "ground truth", "anomaly map", "predicted mask", "segmentation")
-PANEL_SIDE = (192, 384)  # pixels, at least and at most; a crop in between is shown pixel by pixel
+PANEL_SIDE = (192, 384)  # pixels, smallest and largest; a crop in between is not resized
 MARGIN = 12
 HEADER = 50
 BAR_WIDTH = 14
@@ -31,20 +33,16 @@ class FigureMaker:
         side: side of images, masks and maps in pixels.
         low: map value at the dark end of the scale.
         high: map value at the bright end.
-        threshold: map value from which a pixel is called defective; None where there is none.
-        threshold_name: how the threshold was found, for the caption.
+        threshold: map value above which a pixel is predicted defective.
     """
 
-    def __init__(
-        self, side: int, low: float, high: float, threshold: float | None, threshold_name: str
-    ) -> None:
-        self._panel = int(np.clip(side, *PANEL_SIDE))
+    def __init__(self, side: int, low: float, high: float, threshold: Threshold) -> None:
+        self._panel = _panel_side(side)
         self._low = low
-        self._span = max(high - low, np.finfo(np.float32).tiny)
-        self._threshold = threshold
-        step = self._panel + MARGIN
-        self._lefts = [MARGIN + i * step + BAR_SPACE * (i > 2) for i in range(len(PANELS))]
-        self._template = self._draw_template(high, threshold_name)
+        self._span = max(high - low, float(np.finfo(np.float32).tiny))
+        self._threshold = threshold.value
+        self._lefts = panel_lefts(side)
+        self._template = self._draw_template(side, high, threshold.name)
 
     def draw(
         self,
@@ -59,21 +57,21 @@ class FigureMaker:
             title: the line above the panels.
             image: uint8 (side, side, 3).
             anomaly_map: float (side, side).
-            mask: bool (side, side), all false for a good image; None where it is not known.
+            mask: bool (side, side), all false for a good image; None if there is no ground truth.
         """
         heat = np.clip((anomaly_map - self._low) / self._span, 0, 1) * 255
-        called = np.zeros(anomaly_map.shape, dtype=bool)
+        predicted = np.zeros(anomaly_map.shape, dtype=bool)
         if self._threshold is not None:
-            called = anomaly_map >= self._threshold
+            predicted = is_above(anomaly_map, self._threshold)
         figure = self._template.copy()
         _text(figure, (MARGIN, 8), title, INK, 15)
-        truth = np.zeros_like(called) if mask is None else mask
+        truth = np.zeros_like(predicted) if mask is None else mask
         panels = (
             image,
             _black_and_white(truth),
             heat_colours()[heat.astype(np.uint8)],
-            _black_and_white(called),
-            _outlined(image, called, truth),
+            _black_and_white(predicted),
+            _outlined(image, predicted, truth),
         )
         for left, panel in zip(self._lefts, panels, strict=True):
             figure.paste(self._sized(panel), (left, HEADER))
@@ -87,9 +85,8 @@ class FigureMaker:
             return image
         return image.resize((self._panel, self._panel), Image.Resampling.BILINEAR)
 
-    def _draw_template(self, high: float, threshold_name: str) -> Image.Image:
-        width = self._lefts[-1] + self._panel + MARGIN
-        template = Image.new("RGB", (width, HEADER + self._panel + MARGIN), PAPER)
+    def _draw_template(self, side: int, high: float, threshold_name: str) -> Image.Image:
+        template = Image.new("RGB", figure_size(side), PAPER)
         for left, caption in zip(self._lefts, PANELS, strict=True):
             _text(template, (left, 30), caption, FAINT, 12)
         value = "" if self._threshold is None else f" {self._threshold:.2f}"
@@ -104,13 +101,28 @@ class FigureMaker:
         ramp = np.linspace(255, 0, self._panel).round().astype(np.uint8)
         bar = np.repeat(heat_colours()[ramp][:, None], BAR_WIDTH, axis=1)
         template.paste(Image.fromarray(bar), (left, HEADER))
-        if self._threshold is not None:  # a tick across the bar, so that the mask can be read off
+        if self._threshold is not None:  # a tick across the bar
             y = HEADER + round((high - self._threshold) / self._span * (self._panel - 1))
             ImageDraw.Draw(template).line((left - 3, y, left + BAR_WIDTH + 2, y), PREDICTED, 2)
         values = [high - self._span * i / 4 for i in range(5)]
         for i, value in enumerate(values):
             y = HEADER + round(i * (self._panel - 12) / 4) - 1
             _text(template, (left + BAR_WIDTH + 5, y), f"{value:.3g}", INK, 11)
+
+
+def _panel_side(side: int) -> int:
+    return int(np.clip(side, *PANEL_SIDE))
+
+
+def panel_lefts(side: int) -> list[int]:
+    """The left edges of the panels in pixels, for maps of this side."""
+    step = _panel_side(side) + MARGIN
+    return [MARGIN + i * step + BAR_SPACE * (i > 2) for i in range(len(PANELS))]
+
+
+def figure_size(side: int) -> tuple[int, int]:
+    """Width and height of a figure in pixels, for maps of this side."""
+    return panel_lefts(side)[-1] + _panel_side(side) + MARGIN, HEADER + _panel_side(side) + MARGIN
 
 
 @cache
@@ -123,16 +135,16 @@ def _black_and_white(mask: np.ndarray) -> np.ndarray:
     return np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
 
 
-def _outlined(image: np.ndarray, called: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _outlined(image: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The image with the outlines of the true and the predicted regions, two pixels wide."""
     drawn = image.copy()
     drawn[outline(truth)] = TRUE
-    drawn[outline(called)] = PREDICTED
+    drawn[outline(predicted)] = PREDICTED
     return drawn
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a region that touch its outside, and those outside that touch it."""
+    """The pixels on either side of the edge of a region, bool like ``mask``."""
     found = np.zeros_like(mask)
     edges = mask[1:] != mask[:-1]
     found[1:] |= edges
@@ -146,7 +158,7 @@ def outline(mask: np.ndarray) -> np.ndarray:
 def _text(
     image: Image.Image, at: tuple[int, int], text: str, colour: tuple[int, int, int], size: int
 ) -> int:
-    """Write a line of text; returns where it ends."""
+    """Write a line of text; returns its right end in pixels."""
     line = printable(text)
     draw = ImageDraw.Draw(image)
     draw.text(at, line, fill=colour, font=_font(size))
@@ -154,5 +166,5 @@ def _text(
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

@@ -1,74 +1,62 @@
-"""The page of a prediction: one plain HTML file with the worst images and their overlays."""
+"""The page of a prediction: one HTML file with the highest scores and their overlays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from pathlib import Path
+from dataclasses import dataclass
 
-from utils.report.page import DASH, fact_list, fill, url, warning_list
+from utils.report.html import render
 
-TEMPLATE = Path(__file__).with_name("prediction_page.html")
-PAGE_ROWS = 2000  # images a page has at most, so that a browser can open it
+PAGE_ROWS = 2000  # images on a page at most, so that a browser can open it
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """One image of the page.
+
+    Attributes:
+        name: its path in its input.
+        score: image score, a Mahalanobis distance.
+        p_value: None without a calibration.
+        decision: ``normal`` or ``defective``; empty without a calibration.
+        overlay: path of its overlay, relative to the page; None if none was drawn.
+    """
+
+    name: str
+    score: float
+    p_value: float | None
+    decision: str
+    overlay: str | None
 
 
 def render_prediction_page(
     title: str,
     warnings: Sequence[str],
     facts: Mapping[str, object],
-    rows: Sequence[Mapping],
+    rows: Sequence[PredictionRow],
 ) -> str:
-    """The text of ``index.html``, a page that needs no server and no network.
+    """The text of ``index.html``.
 
     Args:
         title: of the page.
         warnings: shown as a banner.
-        facts: name to value, among them ``n_judged``, ``n_defective`` and ``n_failed``.
-        rows: of the images shown, worst first: ``name``, ``score``, ``p_value``, ``decision`` and
-            ``overlay``, a path beside the page or None.
-
-    All of it may be hostile text: nothing but the template reaches the page as markup.
+        facts: name to value, among them ``n_judged``, ``n_defective``, ``n_failed`` and
+            ``false_alarm_rate``.
+        rows: of the images shown, highest score first.
     """
-    return fill(
-        TEMPLATE,
-        {
-            "title": escape(title),
-            "warnings": warning_list(warnings),
-            "counts": escape(_counts(facts, len(rows))),
-            "facts": fact_list({name: str(value) for name, value in facts.items()}),
-            "body": "".join(map(_row, rows)),
-        },
+    counts = _counts(facts, len(rows))
+    return render(
+        "prediction.html", title=title, warnings=warnings, counts=counts, facts=facts, rows=rows
     )
 
 
 def _counts(facts: Mapping[str, object], n_shown: int) -> str:
-    n_judged, n_defective, n_failed = (
-        facts[name] for name in ("n_judged", "n_defective", "n_failed")
-    )
-    parts = [f"{n_judged} images judged"]
-    if n_defective is not None:
+    parts = [f"{facts['n_judged']} images judged"]
+    if facts["n_defective"] is not None:
         rate = facts["false_alarm_rate"]
-        parts.append(f"{n_defective} defective at a false alarm rate of {rate:g}")
-    if n_failed:
-        parts.append(f"{n_failed} failed, see failed.csv")
-    if n_shown < n_judged:
-        parts.append(f"the {n_shown} of the highest scores are on this page, all in scores.csv")
+        parts.append(f"{facts['n_defective']} defective at a false alarm rate of {rate:g}")
+    if facts["n_failed"]:
+        parts.append(f"{facts['n_failed']} failed, see failed.csv")
+    if n_shown != facts["n_judged"]:
+        parts.append(f"this page shows the {n_shown} highest scores, scores.csv has all")
     return "; ".join(parts) + "."
-
-
-def _row(row: Mapping) -> str:
-    name, decision = escape(row["name"]), escape(row["decision"])
-    overlay, picture = row["overlay"], DASH
-    if overlay is not None:
-        address = escape(url(overlay))
-        picture = (
-            f'<a href="{address}"><img src="{address}" loading="lazy" alt="Overlay of {name}"></a>'
-        )
-    p_value = row["p_value"]
-    shown = DASH if p_value is None else f"{p_value:.4f}"
-    return (
-        f'<tr data-decision="{decision}"><th scope="row" tabindex="0">{name}</th>'
-        f'<td data-value="{row["score"]!r}">{row["score"]:.5g}</td>'
-        f'<td data-value="{1 if p_value is None else p_value!r}">{shown}</td>'
-        f"<td>{decision or DASH}</td><td>{picture}</td></tr>\n"
-    )

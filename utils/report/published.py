@@ -1,7 +1,7 @@
-"""The published numbers, to stand beside ours.
+"""The published numbers.
 
-``published_results.csv`` has a row a number: table, system, backbone, class, metric, value, and
-whether the value was confirmed in its source.
+``published_results.csv`` has one row for each number: table, system, backbone, class, metric,
+value, and whether the value was confirmed in its source.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from functools import cache
 from pathlib import Path
 
 FILE = Path(__file__).with_name("published_results.csv")
-BY_CLASS = ("detection", "localization", "layers")  # the others are means, or of other protocols
+BY_CLASS = (
+    "detection",
+    "localization",
+    "layers",
+)  # the other tables hold means, or follow other protocols
 
 Systems = Mapping[str, Mapping[str, "Published"]]  # system -> class or mean row -> value
 
@@ -23,8 +27,8 @@ class Published:
     """A published value.
 
     Attributes:
-        value: of the metric, 0 to 1.
-        confirmed: whether it was found in its source, or only recalled.
+        value: of the metric, 0 to 1 for all but costs.
+        confirmed: whether the value was found in its source; if not, it was recalled.
     """
 
     value: float
@@ -35,9 +39,9 @@ def published_results(run_name: str, metric: str, tables: Collection[str] = BY_C
     """What was published for a configuration and a metric.
 
     Args:
-        run_name: such as ``resnet18_rd100``; empty where nothing was published for it.
+        run_name: such as ``resnet18_rd100``; an unknown name has no published numbers.
         metric: such as ``pixel_auroc``.
-        tables: those of the file to look in.
+        tables: the tables of the file that are searched.
     """
     systems: dict[str, dict[str, Published]] = {}
     for row in _rows():

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.report.markdown import markdown_table
-from utils.report.tables import METRICS, Row, cell, comparison, label
+from utils.report.comparison import compare
+from utils.report.markdown import markdown_table, markdown_text
+from utils.report.rows import METRICS, Row
+from utils.report.text import csv_text, format_number
 from utils.system.files import write_text
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """One row over several seeds.
+
+    Attributes:
+        mean: the row with the mean of every metric.
+        deviations: sample standard deviation of every metric; None with fewer than two values.
+    """
+
+    mean: Row
+    deviations: Mapping[str, float | None]
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row]) -> SeedRow:
+        """The mean and the deviation of the same row of every seed."""
+        means, deviations = dict.fromkeys(METRICS), dict.fromkeys(METRICS)
+        for name in METRICS:
+            values = [value for row in rows if (value := row.metrics[name]) is not None]
+            means[name] = statistics.fmean(values) if values else None
+            deviations[name] = statistics.stdev(values) if len(values) > 1 else None
+        return cls(replace(rows[0], metrics=means), deviations)
 
 
 def write_seed_tables(
@@ -19,57 +43,53 @@ def write_seed_tables(
     run_name: str,
     rows_by_seed: Mapping[int, Sequence[Row]],
     warnings: Sequence[str],
-    obstacle: str | None,
+    reason_not_comparable: str | None,
 ) -> str:
     """``results.csv`` and ``results.md`` of several seeds.
 
     Args:
-        folder: where to.
+        folder: that is written to.
         title: of the table.
         run_name: the key of the published numbers.
         rows_by_seed: the rows of every seed's run, the same classes in each.
         warnings: to be read before any number.
-        obstacle: why the numbers may not be set beside published ones; None where they may.
+        reason_not_comparable: why the numbers must not be compared with published ones; None if
+            they may.
 
     Returns:
         The table of means and deviations, as Markdown.
     """
-    rows = [_over_seeds(same) for same in zip(*rows_by_seed.values(), strict=True)]
+    rows = [SeedRow.of_rows(same) for same in zip(*rows_by_seed.values(), strict=True)]
     write_text(folder / "results.csv", _csv(rows))
-    seeds = ", ".join(map(str, rows_by_seed))
-    table = markdown_table(
-        ("class", *METRICS), [(label(row), *(_cell(row, name) for name in METRICS)) for row in rows]
-    )
-    parts = [f"# {title}", *(f"**{warning}**" for warning in warnings)]
-    parts.append(f"Mean \u00b1 standard deviation over the seeds {seeds}.")
-    parts.append(table)
-    if obstacle is None:
-        parts += comparison(run_name, rows)
-    else:
-        parts.append(f"Not set beside the published numbers: {obstacle}.")
+    lines = [
+        (markdown_text(row.mean.label), *(_cell(row, name) for name in METRICS)) for row in rows
+    ]
+    table = markdown_table(("class", *METRICS), lines)
+    parts = [
+        f"# {title}",
+        *(f"**{warning}**" for warning in warnings),
+        f"Mean \u00b1 standard deviation over the seeds {', '.join(map(str, rows_by_seed))}.",
+        table,
+        *compare(run_name, [row.mean for row in rows], reason_not_comparable),
+    ]
     write_text(folder / "results.md", "\n\n".join(parts) + "\n")
     return table
 
 
-def _over_seeds(same: Sequence[Row]) -> Row:
-    """One row of several: means, and deviations under the metric's name and ``_sd``."""
-    row = {name: same[0][name] for name in ("class", "mean", "label")}
-    for name in METRICS:
-        values = [one[name] for one in same if one[name] is not None]
-        row[name] = statistics.fmean(values) if values else None
-        row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    return row
+def _cell(row: SeedRow, name: str) -> str:
+    mean, deviation = format_number(name, row.mean.metrics[name]), row.deviations[name]
+    # One digit more than the mean has: deviations are small.
+    return mean if deviation is None else f"{mean} \u00b1 {deviation:.4f}"
 
 
-def _cell(row: Row, name: str) -> str:
-    deviation = row[f"{name}_sd"]
-    return cell(name, row[name]) + ("" if deviation is None else f" \u00b1 {deviation:.4f}")
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
+def _csv(rows: Sequence[SeedRow]) -> str:
     columns = ("class", *(column for name in METRICS for column in (name, f"{name}_sd")))
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    values = (
+        {
+            "class": row.mean.name,
+            **row.mean.metrics,
+            **{f"{name}_sd": value for name, value in row.deviations.items()},
+        }
+        for row in rows
+    )
+    return csv_text(columns, values)

@@ -6,16 +6,15 @@ A mean over classes is there only where all the classes are that the paper's is 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from utils.report.published import Systems, published_results
+from utils.report.rows import GROUPS
 from utils.reproduction import plan
 from utils.reproduction.plan import Configuration
 from utils.reproduction.records import Result
 
-MVTEC_GROUPS = {"textures": TEXTURES, "objects": OBJECTS, "all": TEXTURES + OBJECTS}
 # Those of ShanghaiTech Campus that have test videos; the thirteenth has none.
 SCENES = tuple(f"{number:02d}" for number in range(1, 13))
 COSTS = ("seconds_per_image", "memory_gb")
@@ -59,9 +58,9 @@ def metrics_of(table: str) -> tuple[str, ...]:
     return METRICS.get(table, USUAL_METRICS)
 
 
-def groups_of(table: str) -> dict[str, tuple[str, ...]]:
+def groups_of(table: str) -> Mapping[str, tuple[str, ...]]:
     """The mean rows of a table, and the classes each is over."""
-    return {"all": SCENES} if table == "stc" else MVTEC_GROUPS
+    return {"all": SCENES} if table == "stc" else GROUPS
 
 
 def classes_of(table: str, results: Iterable[Result]) -> list[str]:
@@ -138,5 +137,5 @@ def _published(table: str, one: Configuration, metric: str) -> Systems:
         return published_results(one.name, metric, (table,))
     # By class they are in the tables before; here the means of the paper are enough.
     found = published_results(one.name, metric, ("layers", "localization", "detection"))
-    means = {group: v for group, v in found.get("paper", {}).items() if group in MVTEC_GROUPS}
+    means = {group: v for group, v in found.get("paper", {}).items() if group in GROUPS}
     return {"paper": means} if means else {}

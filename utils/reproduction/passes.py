@@ -19,7 +19,7 @@ from padim.config import PaDiMConfig
 from padim.embedding import Reduction, fit_pca
 from padim.errors import ModelError
 from padim.model import PaDiM
-from utils.evaluation.class_record import metrics
+from utils.evaluation.measure import metrics
 from utils.evaluation.metrics import rank, rank_pixels
 from utils.experiment.feature_store import TapStore
 from utils.reproduction.plan import TIMED, Configuration, Job

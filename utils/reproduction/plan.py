@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from datasets.layouts.catalogue import RD_VERSIONS
+from datasets.layouts import RD_VERSIONS
 
 RESNET, WIDE, EFFICIENT = "resnet18", "wide_resnet50_2", "efficientnet_b5"
 BACKBONES = (RESNET, WIDE, EFFICIENT)

@@ -8,8 +8,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.report.markdown import DASH, UNCONFIRMED, beside, markdown_table, of_system, plain
+from utils.evaluation.metrics import PRO_LIMIT
+from utils.report.markdown import (
+    UNCONFIRMED,
+    markdown_table,
+    markdown_text,
+    system_title,
+    with_difference,
+)
 from utils.report.published import Published
+from utils.report.text import DASH
 from utils.reproduction import plan
 from utils.reproduction.numbers import (
     Number,
@@ -36,7 +44,7 @@ HEADINGS = {
 METRICS = {
     "image_auroc": "Image AUROC",
     "pixel_auroc": "Pixel AUROC",
-    "pro": "PRO, to a false positive rate of 0.3",
+    "pro": f"PRO, to a false positive rate of {PRO_LIMIT:g}",
     "seconds_per_image": "Seconds an image",
     "memory_gb": "Memory of the Gaussians, GB",
 }
@@ -117,7 +125,7 @@ def _section(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> I
 
 
 def _what_was_run(table: str, classes: Sequence[str], run: Collection[str]) -> str:
-    there = [plain(name) for name in classes if name in run]
+    there = [markdown_text(name) for name in classes if name in run]
     missing = [name for name in groups_of(table)["all"] if name not in run]
     if not there:
         return "**Not run.**"
@@ -142,7 +150,7 @@ def _table(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> str
                 for system in number.published:
                     systems.setdefault(system, set()).add(number.class_name)
         by_class = [system for system, names in systems.items() if names.difference(groups)]
-        header += [one.title, *map(of_system, by_class)]
+        header += [one.title, *map(system_title, by_class)]
         columns += [(one, None), *((one, system) for system in by_class)]
         for system, names in systems.items():
             if system not in by_class:
@@ -155,14 +163,14 @@ def _table(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> str
         shown = (
             _beside(found[one, name], system) if column is None else DASH for one, column in columns
         )
-        lines.append([f"{of_system(system)}, {_row_name(table, name)}", *shown])
+        lines.append([f"{system_title(system)}, {_row_name(table, name)}", *shown])
     return markdown_table(header, lines)
 
 
 def _row_name(table: str, name: str) -> str:
     groups = groups_of(table)
     if name not in groups:
-        return plain(name)
+        return markdown_text(name)
     what = {"all": "scenes" if table == "stc" else "classes"}.get(name, name)
     return f"mean of {len(groups[name])} {what}"
 
@@ -182,7 +190,7 @@ def _cell(number: Number, system: str | None) -> str:
 def _beside(number: Number, system: str) -> str:
     """What a system has for the same, with the difference."""
     theirs: Published | None = number.published.get(system, {}).get(number.class_name)
-    return beside(number.value, theirs, _digits(number))
+    return with_difference(number.metric, number.value, theirs)
 
 
 def _digits(number: Number) -> int:

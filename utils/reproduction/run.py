@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.layouts.catalogue import CATALOGUE
-from datasets.layouts.table import LAYOUTS, choose_classes, preprocessing_of
+from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import Batch, ImageStream
 from datasets.types import AnomalyClass
 from utils.reproduction import plan
@@ -99,7 +98,7 @@ def _run_dataset(
         missing = [job for job in group if not records.is_finished(dataset, item.name, job, digest)]
         if missing:
             todo.append((item, digest, missing))
-    crop = CATALOGUE[dataset.layout].crop or RESIZE
+    crop = LAYOUTS[dataset.layout].crop or RESIZE
     stream = ImageStream(
         [item for item, _, _ in todo],
         preprocessing_of(dataset.layout, RESIZE, crop, dataset.version),

@@ -1,0 +1,330 @@
+"""The learner: batches of embeddings in, each seen once, a ``PatchGaussian`` out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+
+from padim import linalg
+from padim.errors import ModelError
+from padim.gaussian import PatchGaussian, covariance, scaled_deviations
+from padim.parallel import for_each_block
+from padim.parallel.blocks import block_bytes, is_out_of_memory
+
+# The learner keeps at most this many bytes of embeddings that only the leave-one-out distances
+# need: those of a subset of the images, evenly spread over all.
+KEPT_BYTES = 512 * 2**20
+
+Value = TypeVar("Value")
+
+
+class GaussianLearner:
+    """Learns the Gaussians of all positions.
+
+    If all embeddings fit into ``KEPT_BYTES``, or if there are no more of them than channels, they
+    are kept. For more images sums are kept, so that memory does not grow with N.
+
+    Args:
+        n_images: N, known beforehand.
+        epsilon: added to the diagonal of every covariance.
+        leaves_out: whether leave-one-out distances are computed, half of the time of ``finish``.
+        shard: the images that this learner sees, if it is to be merged into one for all images;
+            None for all.
+        positions: P, if this learner sees the embeddings of some positions only.
+
+    Attributes:
+        leave_one_out: after ``finish``, the distances of training images to the Gaussians of the
+            other images, float32 (n, P): of all images, or of n evenly spread ones if the
+            embeddings of all would take more than ``KEPT_BYTES``. None if they are not wanted, and
+            for N = 2, since one image has no covariance.
+
+    Raises:
+        ModelError: fewer than 2 images, which have no covariance.
+
+    Example:
+        >>> learner = GaussianLearner(n_images=5)
+        >>> gaussian = learner.update(torch.randn(5, 4, 3)).finish()
+        >>> gaussian.mean.shape, learner.leave_one_out.shape
+        (torch.Size([4, 3]), torch.Size([5, 4]))
+    """
+
+    def __init__(
+        self,
+        n_images: int,
+        epsilon: float = 0.01,
+        leaves_out: bool = True,
+        shard: slice | None = None,
+        positions: int | None = None,
+    ) -> None:
+        if n_images < 2:
+            raise ModelError(
+                f"{n_images} training image{'s' * (n_images != 1)}: a covariance needs at least 2"
+            )
+        self.n_images = n_images
+        self.epsilon = epsilon
+        self.count = 0
+        self.leave_one_out: torch.Tensor | None = None
+        self.leaves_out = leaves_out and n_images > 2
+        self._images = range(n_images)[shard or slice(None)]
+        self._seen = [self._images[:0]]  # this learner's own images first, then merged shards
+        self._positions = positions
+        self._n_kept = n_images  # so many of all embeddings are kept
+        self._parts: list[_Part] = []
+
+    def update(self, embeddings: torch.Tensor) -> GaussianLearner:
+        """Learn from a batch of embeddings (B, P, d).
+
+        Raises:
+            ModelError: more images come than were announced.
+        """
+        n_own = len(self._seen[0])
+        images = self._images[n_own : n_own + len(embeddings)]
+        if len(images) < len(embeddings):
+            raise ModelError(f"more images came than the {len(self._images)} that were announced")
+        self._check_new(images, self._seen[1:])
+        if not self._parts:
+            self._prepare(embeddings.mean(dim=0))
+        kept = [i for i, image in enumerate(images) if self._row(image) < self._row(image + 1)]
+        for part in self._parts:
+            part.update(embeddings[:, part.block], kept, self._row(images.start))
+        self._seen[0] = self._images[: n_own + len(embeddings)]
+        self.count += len(embeddings)
+        return self
+
+    def merge(self, other: GaussianLearner) -> GaussianLearner:
+        """Take in what a learner of other images has seen. This learner is for all images.
+
+        This is the pairwise update of Chan, Golub and LeVeque (1979), between sums about two shifts
+        instead of two means. Only the small difference of the shifts is multiplied, so no digits
+        are lost.
+
+        Raises:
+            ModelError: some of these images have been seen.
+        """
+        return self.merge_state(other.state())
+
+    def state(self) -> list[torch.Tensor]:
+        """Everything that has been learned, to be merged by another learner or process.
+
+        Returns:
+            The first image and the number of images, int64 (2,); a shift and the sum of the shifted
+            embeddings, (P, d) each; the shifted embeddings kept, (P, n, d); and the sums of their
+            products, (P, d, d), if not all are kept. All but the first are empty before the first
+            batch.
+
+        Raises:
+            ModelError: images are missing between those that have been seen.
+        """
+        start, stop = self._images.start, max(images.stop for images in self._seen)
+        if stop - start != self.count:
+            raise ModelError(f"{self.count} training images came, not all from {start} to {stop}")
+        seen = torch.tensor([start, self.count])
+        if not self._parts:
+            return [seen, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]
+        rows = [part.rows[:, : self._row(stop)] for part in self._parts]
+        scatter = [part.scatter for part in self._parts if part.scatter is not None]
+        return [
+            seen,
+            torch.cat([part.shift for part in self._parts]),
+            torch.cat([part.sum for part in self._parts]),
+            torch.cat(rows),
+            torch.cat(scatter) if scatter else rows[0].new_empty(0, 0, 0),
+        ]
+
+    def merge_state(self, state: Sequence[torch.Tensor]) -> GaussianLearner:
+        """``merge`` of what ``state`` gave."""
+        seen, shift, total, rows, scatter = state
+        start, count = seen.tolist()
+        if not count:
+            return self
+        images = range(start, start + count)
+        self._check_new(images, self._seen)
+        if not self._parts:
+            self._prepare(shift)
+        for part in self._parts:
+            block = part.block
+            part.merge(
+                shift[block], total[block], rows[block], scatter[block], count, self._row(start)
+            )
+        self._seen.append(images)
+        self.count += count
+        return self
+
+    def finish(self) -> PatchGaussian:
+        """Factorise the covariances. The memory of what was learned is released on the way.
+
+        Raises:
+            ModelError: fewer images came than were announced, or epsilon is too small for the
+                covariances to be inverted.
+        """
+        if self.count != self.n_images:
+            raise ModelError(f"{self.count} training images came, {self.n_images} were announced")
+        parts, self._parts = self._parts, []
+        like = parts[0].rows
+        dim, is_low_rank = like.shape[2], self.n_images <= like.shape[2]
+        positions = parts[-1].block.stop
+        mean = like.new_empty(positions, dim)
+        factor = like.new_empty(positions, self.n_images if is_low_rank else dim, dim)
+        left_out = like.new_empty(positions, self._n_kept) if self.leaves_out else None
+        del like
+        for _ in range(len(parts)):
+            part = parts.pop(0)  # its memory is free before the next part of ``factor`` is filled
+            block = part.block
+            mean[block] = part.sum / self.n_images + part.shift
+            out = None if left_out is None else left_out[block]
+            part.finish(self.n_images, self.epsilon, factor[block], out)
+        self.leave_one_out = None if left_out is None else left_out.T
+        return PatchGaussian(mean, factor, is_low_rank, self.epsilon)
+
+    def _row(self, image: int) -> int:
+        """How many images before this one are kept: ``_n_kept`` of all, evenly spread."""
+        before, first = (-(-i * self._n_kept // self.n_images) for i in (image, self._images.start))
+        return before - first
+
+    @staticmethod
+    def _check_new(images: range, seen: Sequence[range]) -> None:
+        for others in seen:
+            if max(images.start, others.start) < min(images.stop, others.stop):
+                raise ModelError(
+                    f"training images {images.start} to {images.stop - 1} came twice: give each "
+                    "learner that is merged a shard of its own"
+                )
+
+    def _prepare(self, shift: torch.Tensor) -> None:
+        """Allocate all that is learned, on the device of ``shift`` or, if it is full, on the CPU.
+
+        Args:
+            shift: (P, d), near the mean, so that sums about it stay exact.
+        """
+        positions, dim = shift.shape
+        if self.n_images > dim:
+            room = KEPT_BYTES // ((self._positions or positions) * dim * shift.element_size())
+            self._n_kept = min(self.n_images, max(2, room))
+        n_rows = self._row(self._images.stop)
+        has_scatter = self._n_kept < self.n_images
+        n_bytes = max(n_rows, has_scatter * dim) * dim * shift.element_size()
+        # The memory of a part is given back as its factors are made. Small parts lower the peak,
+        # but of blocks below 32 MB the C library keeps the memory.
+        size = max(1, 2 * block_bytes(shift.device) // max(1, n_bytes))
+        blocks = [slice(i, min(i + size, positions)) for i in range(0, positions, size)]
+        try:
+            self._parts = [_Part(b, shift[b], n_rows, has_scatter) for b in blocks]
+        except RuntimeError as error:
+            if shift.device.type == "cpu" or not is_out_of_memory(error):
+                raise
+            shift = shift.cpu()
+            self._parts = [_Part(b, shift[b], n_rows, has_scatter) for b in blocks]
+
+
+class OneProcess:
+    """How a model is fitted by one process: the strategy that ``PaDiM.fit`` uses by itself.
+
+    ``padim.parallel.process_group.ProcessGroup`` has the same methods for many processes.
+    """
+
+    def learner(
+        self, n_images: int, positions: int, epsilon: float, leaves_out: bool
+    ) -> GaussianLearner:
+        """What learns the Gaussians of all ``positions``."""
+        return GaussianLearner(n_images, epsilon, leaves_out)
+
+    world_size = 1
+
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The sums of the tensors of all processes."""
+        return tensors
+
+    def broadcast(self, value: Value) -> Value:
+        """The value of the first process."""
+        return value
+
+
+ONE_PROCESS = OneProcess()
+
+
+class _Part:
+    """What is learned at some of the positions.
+
+    Args:
+        block: the positions, p of them.
+        shift: (p, d), subtracted from every embedding.
+        n_rows: how many embeddings are kept.
+        has_scatter: whether those are not all, so that sums of x x' are needed.
+    """
+
+    def __init__(self, block: slice, shift: torch.Tensor, n_rows: int, has_scatter: bool) -> None:
+        positions, dim = shift.shape
+        self.block = block
+        self.shift = shift
+        self.sum = torch.zeros_like(shift)  # of the shifted embeddings
+        self.rows = shift.new_empty(positions, n_rows, dim)  # the shifted embeddings kept
+        self.scatter = shift.new_zeros(positions, dim, dim) if has_scatter else None
+
+    def update(self, embeddings: torch.Tensor, kept: list[int], at: int) -> None:
+        """Take in embeddings (B, p, d), and keep some of them from row ``at`` on."""
+        given = embeddings.to(self.rows.device)
+        chosen = slice(None) if len(kept) == len(given) else kept
+
+        def add(block: slice) -> None:
+            shifted = (given[:, block] - self.shift[block]).transpose(0, 1)
+            total, rows = shifted.sum(dim=1), shifted[:, chosen]
+            # No memory is allocated from here on: the block may be done again if there is none.
+            if self.scatter is not None:
+                self.scatter[block].baddbmm_(shifted.transpose(1, 2), shifted)
+            self.rows[block, at : at + len(kept)] = rows
+            self.sum[block] += total
+
+        for_each_block(add, given.shape[1], 2 * given[:, 0].nbytes, given.device)
+
+    def merge(
+        self,
+        shift: torch.Tensor,
+        total: torch.Tensor,
+        rows: torch.Tensor,
+        scatter: torch.Tensor,
+        n_images: int,
+        at: int,
+    ) -> None:
+        """Take in what another learner has here of ``n_images``; its rows go to ``at``."""
+        difference = shift.to(self.shift) - self.shift
+        their_sum = total.to(self.sum)
+        if self.scatter is not None:
+            cross = their_sum[:, :, None] * difference[:, None, :]
+            cross = cross + cross.transpose(1, 2) + scatter.to(cross)
+            self.scatter += cross.baddbmm_(
+                difference[:, :, None], difference[:, None, :], alpha=n_images
+            )
+        self.rows[:, at : at + rows.shape[1]] = rows.to(self.rows) + difference[:, None]
+        self.sum += their_sum + n_images * difference
+
+    def finish(
+        self, n_images: int, epsilon: float, factor: torch.Tensor, left_out: torch.Tensor | None
+    ) -> None:
+        """Write factors (p, N or d, d) and, if wanted, leave-one-out distances (p, n)."""
+        mean = self.sum / n_images  # of the shifted embeddings
+        dim = mean.shape[1]
+
+        def low_rank(block: slice) -> None:
+            rows = scaled_deviations(self.rows[block], mean[block])
+            gram = linalg.gram(rows)
+            factor[block] = linalg.low_rank_factors(rows, gram, epsilon)
+            if left_out is not None:
+                left_out[block] = linalg.low_rank_leave_one_out(gram, n_images, epsilon)
+
+        def dense(block: slice) -> None:
+            if self.scatter is None:
+                sigma = covariance(self.rows[block], mean[block], epsilon=0)
+            else:
+                sigma = linalg.covariance_of_sums(self.scatter[block], mean[block], n_images)
+            factor[block] = linalg.dense_factors(sigma, epsilon)
+            if left_out is not None:
+                rows = (self.rows[block] - mean[block, None]).div_((n_images - 1) ** 0.5)
+                left_out[block] = linalg.dense_leave_one_out(rows, sigma, n_images, epsilon)
+
+        is_low_rank = n_images <= dim
+        side = n_images if is_low_rank else dim
+        n_bytes = 3 * self.rows[0].nbytes + 5 * side * side * self.rows.element_size()
+        work = low_rank if is_low_rank else dense
+        for_each_block(work, len(factor), n_bytes, factor.device)

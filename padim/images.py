@@ -1,0 +1,122 @@
+"""The kinds of images that a model takes: a folder, paths, PIL images, arrays, uint8 tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from padim.config import IMAGE_SUFFIXES
+from padim.errors import ImageError
+from padim.preprocessing import read_image
+
+OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
+Images = OneImage | Iterable[OneImage]
+
+EXPECTED = (
+    "expected a folder, a path, a PIL image, a uint8 array (h, w, 3) or (N, h, w, 3), a uint8 "
+    "tensor (3, h, w) or (N, 3, h, w), or a list of these"
+)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One image that is not read yet.
+
+    Attributes:
+        path: its file; None for an image in memory.
+        content: the image in memory; None for a file.
+    """
+
+    path: Path | None = None
+    content: Image.Image | np.ndarray | None = None
+
+    def read(self) -> np.ndarray:
+        """8-bit RGB, (height, width, 3).
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        if self.path is not None:
+            return read_image(self.path)
+        if isinstance(self.content, Image.Image):
+            return np.array(self.content.convert("RGB"))
+        assert self.content is not None
+        return self.content if self.content.flags.writeable else self.content.copy()
+
+
+def list_images(images: Images) -> list[ImageSource]:
+    """List images of any kind, in order; the files of a folder sorted, however deep.
+
+    Raises:
+        ImageError: an input is missing, a folder has no image, or an image is of the wrong type,
+            shape or size.
+    """
+    if isinstance(images, (str, Path)):
+        return list(_from_path(Path(images)))
+    if isinstance(images, Image.Image):
+        return [ImageSource(content=images)]
+    if isinstance(images, torch.Tensor):
+        return _from_tensor(images)
+    if isinstance(images, np.ndarray):
+        return _from_array(images)
+    if not isinstance(images, Iterable):
+        raise ImageError(f"images are of type {type(images).__name__}; {EXPECTED}")
+    return [source for image in images for source in list_images(image)]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted; hidden files and folders are skipped."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(parent, name)
+            for name in sorted(names)
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        ]
+    return found
+
+
+def _from_path(path: Path) -> Iterator[ImageSource]:
+    if path.is_dir():
+        files = image_files(path)
+        if not files:
+            raise ImageError(f"no image in {path}; expected files *{', *'.join(IMAGE_SUFFIXES)}")
+        yield from map(ImageSource, files)
+    elif path.exists():
+        yield ImageSource(path)
+    else:
+        raise ImageError(f"{path} does not exist; expected an image or a folder of images")
+
+
+def _from_tensor(images: torch.Tensor) -> list[ImageSource]:
+    if images.dim() not in (3, 4) or images.shape[-3] != 3:
+        raise ImageError(f"an image tensor has shape {tuple(images.shape)}; {EXPECTED}")
+    if images.dtype != torch.uint8:
+        raise ImageError(_wrong_type("tensor", images.dtype))
+    return _from_array(images.detach().cpu().movedim(-3, -1).numpy())
+
+
+def _from_array(images: np.ndarray) -> list[ImageSource]:
+    if images.dtype != np.uint8:
+        raise ImageError(_wrong_type("array", images.dtype))
+    if images.ndim == 2:
+        images = np.repeat(images[:, :, None], 3, axis=2)
+    if images.ndim not in (3, 4) or images.shape[-1] != 3:
+        raise ImageError(f"an image array has shape {images.shape}; {EXPECTED}")
+    if 0 in images.shape[-3:]:
+        raise ImageError(f"an image has no pixels: shape {images.shape}")
+    return [ImageSource(content=image) for image in (images if images.ndim == 4 else [images])]
+
+
+def _wrong_type(kind: str, found: object) -> str:
+    return (
+        f"an image {kind} holds {found}; expected uint8 with values 0 to 255 "
+        "(for floats in [0, 1]: multiply by 255, round, convert)"
+    )

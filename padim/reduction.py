@@ -1,0 +1,123 @@
+"""The reduction of the channels from C to d (paper, section III-B): ids, projection, or PCA.
+
+Every reduction is linear in the channels: it keeps some of them (``ids``) or projects all of them
+(``projection``). To add one, add its name to ``config.REDUCTIONS`` and a case to
+``draw_reduction``, or to ``fit_pca`` if it has to see the training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from padim.config import REDUCTIONS, PaDiMConfig
+from padim.errors import ModelError, unknown_name
+
+Sums = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Which channels are kept, or how all of them are projected. One of the two is None.
+
+    Attributes:
+        ids: channel ids, int64 (d,), sorted; they count through the concatenated feature maps.
+        projection: float32 (C, d).
+    """
+
+    ids: torch.Tensor | None = None
+    projection: torch.Tensor | None = None
+
+
+def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
+    """Draw the reduction of a model once, from ``config.seed``.
+
+    ``random`` picks d channels (the paper's Rd), ``semi_orthogonal`` projects on the Q of a
+    Gaussian C x d matrix (Kim et al., arXiv 2105.14737), ``none`` keeps all C.
+
+    Returns:
+        The reduction; None for ``pca``, which ``fit_pca`` learns from the training images.
+
+    Raises:
+        ModelError: more channels wanted than there are, or an unknown reduction.
+    """
+    if config.reduction == "none":
+        return Reduction(ids=torch.arange(n_channels))
+    dim = config.embedding_dim
+    if dim is None or dim > n_channels:
+        raise ModelError(
+            f"embedding_dim {dim}: the chosen layers have {n_channels} channels; "
+            f"expected 1 to {n_channels}",
+            "embedding_dim",
+        )
+    # RandomState's streams are frozen for good, which no other generator promises: the same seed
+    # gives the same channels in ten years.
+    generator = np.random.RandomState(config.seed)
+    if config.reduction == "random":
+        ids = np.sort(generator.permutation(n_channels)[:dim])
+        return Reduction(ids=torch.from_numpy(ids))
+    if config.reduction == "semi_orthogonal":
+        q, r = np.linalg.qr(generator.standard_normal((n_channels, dim)))
+        q *= np.sign(np.diag(r))  # makes the factorisation, and so the projection, unique
+        return Reduction(projection=torch.from_numpy(q).to(torch.float32))
+    if config.reduction == "pca":
+        return None
+    raise unknown_name("reduction", config.reduction, REDUCTIONS)
+
+
+def fit_pca(
+    embeddings: Iterable[torch.Tensor],
+    dim: int,
+    n_channels: int,
+    all_reduce: Callable[[Sums], Sums] | None = None,
+) -> torch.Tensor:
+    """Find the ``dim`` first principal components of all patch embeddings.
+
+    The components are those of the pooled covariance over images and positions. The mean is not
+    subtracted: a shift common to all embeddings changes no Mahalanobis distance.
+
+    Args:
+        embeddings: batches (B, H, W, C) of the training images, all channels; a process that fits
+            together with others may have none.
+        dim: d, the components kept.
+        n_channels: C.
+        all_reduce: sums tensors over the processes that fit together; None for one process.
+
+    Returns:
+        The projection, float32 (C, d), on the device of the embeddings.
+    """
+    count, shift = 0, torch.zeros(n_channels)
+    total = torch.zeros(n_channels, dtype=torch.float64)
+    scatter = torch.zeros(n_channels, n_channels, dtype=torch.float64)
+    for batch in embeddings:
+        rows = batch.reshape(-1, n_channels)
+        if not count:
+            shift = rows.mean(dim=0)  # near the mean: keeps float32 products exact enough
+        rows = rows - shift
+        count += len(rows)
+        total = total + rows.sum(dim=0).cpu().double()
+        scatter = scatter + (rows.T @ rows).cpu().double()
+    if all_reduce is not None:
+        count, total, scatter = _reduced(count, total, scatter, shift, all_reduce)
+    covariance = scatter / count - torch.outer(total, total) / count**2
+    components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
+    return components.to(shift.device, torch.float32).contiguous()
+
+
+def _reduced(
+    count: int,
+    total: torch.Tensor,
+    scatter: torch.Tensor,
+    shift: torch.Tensor,
+    all_reduce: Callable[[Sums], Sums],
+) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """The sums of all processes, about zero: each process has another shift."""
+    shift = shift.cpu().double()
+    cross = torch.outer(total, shift)
+    scatter = scatter + cross + cross.T + count * torch.outer(shift, shift)
+    total = total + count * shift
+    counts, total, scatter = all_reduce((torch.tensor([count]), total, scatter))
+    return int(counts), total.cpu(), scatter.cpu()

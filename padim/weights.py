@@ -1,0 +1,133 @@
+"""The weights of a network: load, check, draw, checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from padim.errors import ModelError
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+def load_weights(
+    network: nn.Module, used: nn.Module, title: str, url: str, weights: str | Path
+) -> None:
+    """Load weights into the part of a network that is used.
+
+    Layers outside that part may be missing. Nothing may be there that the network does not have:
+    the file is another network's then (ResNet-34's holds all that ResNet-18 needs).
+
+    Args:
+        network: the whole network.
+        used: the part of it that is run.
+        title: its name, for messages.
+        url: of its ImageNet weights.
+        weights: ``imagenet`` or a file.
+
+    Raises:
+        ModelError: the weights are not there, damaged, or of another network.
+    """
+    if str(weights) == "imagenet":
+        state, origin = _download(url, title), url
+    else:
+        state, origin = _read_state_dict(Path(weights)), str(weights)
+    own = network.state_dict(keep_vars=True)
+    running = {id(tensor) for tensor in used.state_dict(keep_vars=True).values()}
+    needed = [name for name, tensor in own.items() if id(tensor) in running and tensor.dim() > 0]
+    problems = {
+        "lacks": [name for name in needed if name not in state],
+        "has": [name for name in state if name not in own],
+        "has another shape of": [
+            name for name in needed if name in state and state[name].shape != own[name].shape
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelError(
+                f"weights {origin} are not those of {title}: the file {problem} {names[0]}{more}",
+                "weights",
+            )
+    for name in needed:
+        _check_values(name, state[name], origin)
+    network.load_state_dict({name: state[name] for name in needed}, strict=False)
+
+
+def draw_weights(network: nn.Module) -> None:
+    """Draw every convolution by He's initialisation, so that deep layers get a signal."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            # PyTorch's own counts the outputs of all groups, which starves a depthwise convolution.
+            fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+
+
+def checksum(module: nn.Module) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all names and float values."""
+    summary = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if tensor.is_floating_point():
+            values = tensor.detach().to(torch.float32, memory_format=torch.contiguous_format)
+            summary.update(name.encode() + values.numpy().tobytes())
+    return summary.hexdigest()[:16]
+
+
+def _check_values(name: str, tensor: torch.Tensor, origin: str) -> None:
+    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    is_real = is_dense and tensor.is_floating_point() and not tensor.is_quantized
+    if not is_real or not bool(tensor.isfinite().all()):
+        raise ModelError(
+            f"weights {origin}: {name} is not dense, real and finite; give trained weights",
+            "weights",
+        )
+
+
+def _download(url: str, title: str) -> StateDict:
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    except Exception as error:  # no network, no room, another hash, or a damaged file in the cache
+        if file.is_file():
+            raise ModelError(f"weights file {file} is damaged; delete it, and run again") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"weights: the ImageNet weights of {title} cannot be downloaded ({reason}): "
+            f"fetch {url} and put it at {file}, or give the file instead of imagenet",
+            "weights",
+        ) from error
+
+
+def _read_state_dict(path: Path) -> StateDict:
+    """A file of tensors by name, or one with such a dictionary under ``state_dict``."""
+    if not path.is_file():
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise ModelError(
+            f"weights: file {path} {problem}; give imagenet, random or a file", "weights"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats, which the line below covers
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen types on a file of another kind
+        raise ModelError(
+            f"weights file {path} cannot be loaded: expected a state_dict saved by torch.save, "
+            "tensors only"
+        ) from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    is_named = isinstance(state, dict) and all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
+    )
+    if not is_named:
+        raise ModelError(
+            f"weights file {path} holds no state_dict, a dictionary of tensors by name"
+        )
+    return state

@@ -1,0 +1,99 @@
+"""The test images of a class, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from datasets.loading.labelled import Batch
+from padim.model import PaDiM
+from padim.parallel.process_group import Team
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """The test images of a class as the model saw them, and its results.
+
+    Attributes:
+        images: uint8 (n, crop, crop, 3).
+        masks: bool (n, crop, crop).
+        maps: float32 (n, crop, crop), on the device of the model.
+        scores: float32 (n,).
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    maps: torch.Tensor
+    scores: np.ndarray
+
+    @classmethod
+    def empty(cls, crop: int) -> ClassScores:
+        """The scores of a process whose share has no images."""
+        return cls(
+            np.empty((0, crop, crop, 3), np.uint8),
+            np.empty((0, crop, crop), bool),
+            torch.empty(0, crop, crop),
+            np.empty(0, np.float32),
+        )
+
+    def gather(self, n_images: int, team: Team) -> ClassScores | None:
+        """Gather the scores of all processes in the first one.
+
+        Args:
+            n_images: of all processes together; each has its share of them.
+            team: the processes.
+
+        Returns:
+            The scores of all images in the first process; None in the others.
+        """
+        if team.size == 1:
+            return self
+        own = (
+            torch.from_numpy(self.images),
+            torch.from_numpy(self.masks.view(np.uint8)),
+            self.maps,
+            torch.from_numpy(self.scores),
+        )
+        gathered = [team.collected(part, n_images) for part in own]
+        parts = [part for part in gathered if part is not None]
+        if not parts:
+            return None
+        images, masks, maps, scores = parts
+        return ClassScores(
+            images.numpy(), masks.numpy().view(bool), maps.to(self.maps.device), scores.numpy()
+        )
+
+
+def score_class(
+    model: PaDiM, batches: Iterable[Batch], taps: Iterable[list[torch.Tensor]] | None = None
+) -> ClassScores:
+    """Score the test images of a class, and keep what its figures need.
+
+    Args:
+        model: fitted to the class.
+        batches: its test images.
+        taps: the feature maps of ``batches``, if the backbone has computed them before.
+    """
+    seen: list[Batch] = []
+
+    def images() -> Iterator[torch.Tensor]:
+        for batch in batches:
+            seen.append(batch)
+            yield batch.images
+
+    if taps is None:
+        taps = model.tap_batches(images())
+    else:
+        seen += batches
+    results = list(model.score_batches(taps))  # nothing waits for the device here
+    if not results:
+        return ClassScores.empty(model.config.crop)
+    return ClassScores(
+        np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in seen]),
+        np.concatenate([batch.masks.numpy() for batch in seen]),
+        torch.cat([maps for maps, _ in results]),
+        torch.cat([scores for _, scores in results]).cpu().numpy(),
+    )
