@@ -90,8 +90,6 @@ exit_now(3)
         (MemoryError(), "--batch_size"),
         (RuntimeError("[enforce] . DefaultCPUAllocator: can't allocate memory: 9 b"), "--crop"),
         (torch.OutOfMemoryError("CUDA out of memory"), "--device cpu"),
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "--num_workers"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "--num_workers"),
     ],
 )
 def test_an_error_of_the_machine_gets_one_line(
@@ -179,8 +177,7 @@ def test_two_runs_may_check_a_folder_at_once(tmp_path: Path) -> None:
 def test_a_parameter_of_the_library_is_named_as_the_option(
     parameter: str | None, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = ModelError(f"{parameter} 9 is too large")
-    error.parameter = parameter
+    error = ModelError(f"{parameter} 9 is too large", parameter)
 
     def work() -> int:
         raise error
