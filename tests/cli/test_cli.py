@@ -14,6 +14,7 @@ import pytest
 import torch
 from scripts import ROOT
 
+from padim.errors import ModelError
 from utils.cli.errors import explain, guard
 from utils.errors import OptionError
 from utils.system.files import check_writable
@@ -89,8 +90,6 @@ exit_now(3)
         (MemoryError(), "--batch_size"),
         (RuntimeError("[enforce] . DefaultCPUAllocator: can't allocate memory: 9 b"), "--crop"),
         (torch.OutOfMemoryError("CUDA out of memory"), "--device cpu"),
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "--num_workers"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "--num_workers"),
     ],
 )
 def test_an_error_of_the_machine_gets_one_line(
@@ -140,9 +139,7 @@ from pathlib import Path
 from utils.system.lock import locked
 with locked(Path(sys.argv[1])):
     if os.fork() == 0:
-        time.sleep(60)
-        os._exit(0)
-    print("locked", flush=True)
+        print("locked", flush=True)
     time.sleep(60)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -167,3 +164,23 @@ def test_two_runs_may_check_a_folder_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(check_writable, [tmp_path / "out"] * 200))
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("parameter", "line"),
+    [
+        ("embedding_dim", "error: --embedding_dim 9 is too large\n"),
+        ("backbone", "error: backbone 9 is too large\n"),
+        (None, "error: None 9 is too large\n"),
+    ],
+)
+def test_a_parameter_of_the_library_is_named_as_the_option(
+    parameter: str | None, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ModelError(f"{parameter} 9 is too large", parameter)
+
+    def work() -> int:
+        raise error
+
+    assert guard(work, "all is kept", "run again") == 2
+    assert capsys.readouterr().err == line

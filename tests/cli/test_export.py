@@ -25,7 +25,7 @@ def fitted(backbone: str, kind: str, n_images: int = 12) -> PaDiM:
     # A variance far above epsilon, as untrained networks have it, costs digits in float32.
     config = PaDiMConfig(kind, dim, resize=CROP, crop=CROP, epsilon=1.0)
     model = PaDiM(Backbone(backbone, "random"), config)
-    return model.fit([images(n_images, seed=1)], n_images)
+    return model.fit_crops([images(n_images, seed=1)], n_images)
 
 
 def images(count: int, seed: int) -> torch.Tensor:
@@ -49,7 +49,7 @@ def expect_equal(model: PaDiM, path: Path, is_normalised: bool = False) -> None:
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (1, 5):
         given = images(count, seed=count)
-        maps, scores = model.score(given)
+        maps, scores = model(given)
         fed = normalise(given).contiguous() if is_normalised else given
         found = session.run(["anomaly_map", "image_score"], {"image": fed.numpy()})
         assert found[0].shape == (count, CROP, CROP)
@@ -103,7 +103,7 @@ def test_without_the_packages_one_line_says_so(tmp_path: Path, monkeypatch, caps
 def test_a_network_of_bfloat16_is_refused(packages, tmp_path: Path, capsys) -> None:
     backbone = Backbone("resnet18", "random", precision="bfloat16")
     model = PaDiM(backbone, PaDiMConfig("random", 8, resize=CROP, crop=CROP))
-    model.fit([images(12, seed=1)], 12).save(tmp_path / "model.pt")
+    model.fit_crops([images(12, seed=1)], 12).save(tmp_path / "model.pt")
     output = tmp_path / "model.onnx"
     assert export(["--model", str(tmp_path / "model.pt"), "--output", str(output)]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "UNTRAINED" not in line]

@@ -35,7 +35,8 @@ def fit(folder: Path, path: Path, n_train: int = 6, crop: int = CROP) -> Path:
     config = PaDiMConfig(embedding_dim=12, seed=3, resize=RESIZE, crop=crop)
     model = PaDiM(Backbone("resnet18", "random"), config)
     paths = sorted(folder.glob("train/good/*.png"))[:n_train]
-    model.fit([torch.stack([Preprocessing(RESIZE, crop).image(p) for p in paths])], len(paths))
+    crops = torch.stack([Preprocessing(RESIZE, crop).image(path) for path in paths])
+    model.fit_crops([crops], len(crops))
     model.save(path)
     return path
 
@@ -116,7 +117,7 @@ def test_good_images_are_judged_and_bad_ones_reported(model_file: Path, tmp_path
     threshold = model.calibration.image_threshold(0.01)
     pixel = model.calibration.pixel_threshold(0.01)
     for name, row in rows.items():
-        maps, scores = model.score(Preprocessing(RESIZE, CROP).image(images / name)[None])
+        maps, scores = model(Preprocessing(RESIZE, CROP).image(images / name)[None])
         assert float(row["score"]) == pytest.approx(scores.item(), rel=1e-5)
         assert float(row["p_value"]) == model.calibration.p_values(scores).item()
         assert row["decision"] == ("defective" if scores.item() > threshold else "normal")
@@ -255,7 +256,7 @@ def test_bad_input(changed: dict, words: str, model_file: Path, tmp_path: Path, 
     (tmp_path / "empty").mkdir()
     (tmp_path / "cut.pt").write_bytes(model_file.read_bytes()[:-5000])
     model = PaDiM(Backbone("resnet18", "random", seed=4), PaDiMConfig("none", None, 3, 64, 56))
-    model.fit([torch.randint(256, (3, 3, CROP, CROP), dtype=torch.uint8)], 3)
+    model.fit_crops([torch.randint(256, (3, 3, CROP, CROP), dtype=torch.uint8)], 3)
     model.save(tmp_path / "other.pt")
     paths = {"--model": model_file, "--input": "x.png", "--save_path": "out"} | changed
     argv = [

@@ -7,17 +7,25 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from io import TextIOWrapper
 
 from padim.errors import DeviceMemoryError, PaDiMError
 from utils.errors import OptionError
+from utils.experiment.options import RunOptions
+from utils.prediction.options import ExportOptions, PredictOptions
+from utils.reproduction.options import ReproduceOptions
 from utils.system.console import one_line
 
 SOME_FAILED = 1
 BAD_INPUT = 2
-# A worker that dies is reported as a plain RuntimeError with one of these texts, and memory that a
-# CPU lacks with one of those; gloo, too, has no type for a process that is gone.
-_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
+_OPTIONS = {
+    field.name
+    for kind in (RunOptions, ReproduceOptions, PredictOptions, ExportOptions)
+    for field in fields(kind)
+}
+# PyTorch raises a plain RuntimeError with these texts if a CPU lacks memory, if NCCL has too few
+# GPUs, and if a process that gloo talks to is gone.
 _NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 _NCCL_SHARES_GPU = re.compile(r"Duplicate GPU|ncclInvalidUsage")
 _PROCESS_GONE = re.compile(
@@ -73,8 +81,6 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
         )
     if isinstance(error, MemoryError) or _NO_CPU_MEMORY.search(text):
         return "there is too little memory; give a smaller --batch_size, --crop or --embedding_dim"
-    if _DEAD_WORKER.search(text):
-        return f"a worker was killed ({text}); give a smaller --num_workers or --batch_size"
     if is_distributed and _NCCL_SHARES_GPU.search(text):
         return "NCCL needs a GPU for each process: start as many processes as there are GPUs"
     if is_distributed and (_is_network_error(error) or _PROCESS_GONE.search(text)):
@@ -83,10 +89,10 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
 
 
 def _with_option(error: Exception) -> str:
-    """The message; a parameter of the library that it starts with is written as an option."""
+    """The message; if it starts with a parameter that is an option, with the option's name."""
     parameter = getattr(error, "parameter", None)
-    is_named = parameter is not None and str(error).startswith(parameter)
-    return f"--{error}" if is_named else str(error)
+    is_option = parameter in _OPTIONS and str(error).startswith(parameter)
+    return f"--{error}" if is_option else str(error)
 
 
 def _is_network_error(error: Exception) -> bool:

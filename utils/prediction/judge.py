@@ -9,6 +9,7 @@ import torch
 
 from datasets.loading.unlabelled import FoundImage
 from padim.calibration import Calibration
+from utils.evaluation.decision import is_above
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Judge:
             return [Judgement(image.name, score) for image, score in pairs]
         p_values = self._calibration.p_values(scores).tolist()
         return [
-            Judgement(image.name, score, p_value, score > self.thresholds.image)
+            Judgement(image.name, score, p_value, is_above(score, self.thresholds.image))
             for (image, score), p_value in zip(pairs, p_values, strict=True)
         ]
 
