@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from padim.config import PRECISIONS
+from padim.config import PRECISIONS, TITLES
 from padim.errors import ImageError, ModelError, unknown_name
 from padim.weights import checksum, draw_weights, load_weights
 
@@ -99,21 +99,21 @@ def _efficientnet_stages(network: Any) -> list[Stage]:
 # IMAGENET1K_V1 for both ResNets: the V2 weights are another training, which the paper did not use.
 BACKBONES: Mapping[str, BackboneSpec] = {
     "resnet18": BackboneSpec(
-        title="ResNet-18",
+        title=TITLES["resnet18"],
         build=_resnet("resnet18"),
         stages=_resnet_stages,
         layers=("layer1", "layer2", "layer3"),
         weights_url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
     ),
     "wide_resnet50_2": BackboneSpec(
-        title="Wide ResNet-50-2",
+        title=TITLES["wide_resnet50_2"],
         build=_resnet("wide_resnet50_2"),
         stages=_resnet_stages,
         layers=("layer1", "layer2", "layer3"),
         weights_url="https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
     ),
     "efficientnet_b5": BackboneSpec(
-        title="EfficientNet-B5",
+        title=TITLES["efficientnet_b5"],
         build=_efficientnet_b5,
         stages=_efficientnet_stages,
         layers=("block7", "block20", "block26"),

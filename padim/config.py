@@ -10,6 +10,11 @@ from padim.errors import ModelError, unknown_name
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
 PRECISIONS = ("float32", "bfloat16")  # of the network's products; its sums are float32 in either
+TITLES: Mapping[str, str] = {  # of the backbones, in the literature
+    "resnet18": "ResNet-18",
+    "wide_resnet50_2": "Wide ResNet-50-2",
+    "efficientnet_b5": "EfficientNet-B5",
+}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_SEED = 2**32 - 1
 MAX_SIDE = 8192  # pixels; a mistyped size should not exhaust the memory

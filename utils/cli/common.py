@@ -18,8 +18,6 @@ from utils.cli.errors import BAD_INPUT
 from utils.system.console import one_line
 
 WEIGHTS = "imagenet|random|FILE"
-MAX_SEED = 2**32 - 1
-MAX_SIDE = 8192  # pixels; a mistyped size must not exhaust the memory
 
 Number = TypeVar("Number", int, float)
 

@@ -24,8 +24,10 @@ _OPTIONS = {
     for kind in (RunOptions, ReproduceOptions, PredictOptions, ExportOptions)
     for field in fields(kind)
 }
-# PyTorch raises a plain RuntimeError with these texts if a CPU lacks memory, if NCCL has too few
-# GPUs, and if a process that gloo talks to is gone.
+# PyTorch raises a plain RuntimeError with these texts if a decoding worker dies while its parent is
+# not waiting for it (``datasets.loading.workers`` has the other case), if a CPU lacks memory, if NCCL
+# has too few GPUs, and if a process that gloo talks to is gone.
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
 _NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 _NCCL_SHARES_GPU = re.compile(r"Duplicate GPU|ncclInvalidUsage")
 _PROCESS_GONE = re.compile(
@@ -81,6 +83,8 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
         )
     if isinstance(error, MemoryError) or _NO_CPU_MEMORY.search(text):
         return "there is too little memory; give a smaller --batch_size, --crop or --embedding_dim"
+    if _DEAD_WORKER.search(text):
+        return "a decoding worker was ended; give a smaller --num_workers or --batch_size"
     if is_distributed and _NCCL_SHARES_GPU.search(text):
         return "NCCL needs a GPU for each process: start as many processes as there are GPUs"
     if is_distributed and (_is_network_error(error) or _PROCESS_GONE.search(text)):

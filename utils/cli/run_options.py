@@ -3,54 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.layouts import LAYOUTS, RD_VERSIONS
-from padim.config import PRECISIONS, PaDiMConfig
+from padim.config import MAX_SEED, MAX_SIDE, PRECISIONS, REDUCTIONS, TITLES, PaDiMConfig
 from utils.cli import common
 from utils.cli.common import Parser, real_number, whole_number
 from utils.experiment.options import RunOptions
 
 PAPER = PaDiMConfig()
-REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
-
-
-@dataclass(frozen=True)
-class PaperDefaults:
-    """What the paper runs a backbone with.
-
-    Attributes:
-        title: the network's name as the literature writes it.
-        reduction: how channels are reduced.
-        embedding_dim: channels kept, if they are reduced.
-    """
-
-    title: str
-    reduction: str
-    embedding_dim: int
-
-
-PAPER_DEFAULTS: Mapping[str, PaperDefaults] = {
-    "resnet18": PaperDefaults("ResNet-18", "random", 100),
-    "wide_resnet50_2": PaperDefaults("Wide ResNet-50-2", "random", 550),
-    "efficientnet_b5": PaperDefaults("EfficientNet-B5", "none", 100),
-}
 
 
 def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOptions:
     """Parse and check all that can be checked without looking at the data.
 
     Args:
-        backbone: a key of ``PAPER_DEFAULTS``.
+        backbone: a key of ``padim.config.TITLES``.
         argv: arguments; None for the command line's.
 
     Raises:
         SystemExit: after ``--help`` and ``--version``; with status 2 and one line on a mistake.
     """
-    defaults = PAPER_DEFAULTS[backbone]
-    parser = Parser(f"PaDiM with {defaults.title} on MVTec AD or data in its layout")
+    defaults = PaDiMConfig.of_paper(backbone)
+    parser = Parser(f"PaDiM with {TITLES[backbone]} on MVTec AD or data in its layout")
     _add_data(parser.add_argument_group("data"))
     _add_method(parser.add_argument_group("method"), defaults)
     _add_running(parser)
@@ -88,7 +64,7 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     common.add_classes(data)
     data.add_argument(
         "--resize",
-        type=whole_number(1, common.MAX_SIDE),
+        type=whole_number(1, MAX_SIDE),
         default=PAPER.resize,
         help="side in pixels an image is resized to (default: %(default)s)",
     )
@@ -100,7 +76,7 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_method(method: argparse._ArgumentGroup, defaults: PaperDefaults) -> None:
+def _add_method(method: argparse._ArgumentGroup, defaults: PaDiMConfig) -> None:
     method.add_argument(
         "--weights",
         default="imagenet",
@@ -134,7 +110,7 @@ def _add_method(method: argparse._ArgumentGroup, defaults: PaperDefaults) -> Non
     common.add_rate(method)
 
 
-def _add_reduction(method: argparse._ArgumentGroup, defaults: PaperDefaults) -> None:
+def _add_reduction(method: argparse._ArgumentGroup, defaults: PaDiMConfig) -> None:
     method.add_argument(
         "--reduction",
         choices=REDUCTIONS,
@@ -144,18 +120,18 @@ def _add_reduction(method: argparse._ArgumentGroup, defaults: PaperDefaults) -> 
     method.add_argument(
         "--embedding_dim",
         type=whole_number(1),
-        help=f"channels kept; default: {defaults.embedding_dim}, or all with --reduction none",
+        help=f"channels kept; default: {_usual_dim(defaults)}, or all with --reduction none",
     )
     seeds = method.add_mutually_exclusive_group()
     seeds.add_argument(
         "--seed",
-        type=whole_number(0, common.MAX_SEED),
+        type=whole_number(0, MAX_SEED),
         default=PAPER.seed,
         help="seed of the channels drawn (default: %(default)s)",
     )
     seeds.add_argument(
         "--seeds",
-        type=whole_number(0, common.MAX_SEED),
+        type=whole_number(0, MAX_SEED),
         nargs="+",
         metavar="SEED",
         help="several seeds: a run for each, from one pass over the images, and their means",
@@ -198,7 +174,7 @@ def _complete_data(parser: Parser, args: argparse.Namespace) -> None:
         parser.error(f"--crop {args.crop} is larger than --resize {args.resize}")
 
 
-def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaperDefaults) -> None:
+def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaDiMConfig) -> None:
     if args.seeds is not None and len(set(args.seeds)) < len(args.seeds):
         parser.error("--seeds names one twice")
     if args.sigma > args.crop:
@@ -212,8 +188,13 @@ def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaperDe
             "--embedding_dim: --reduction none keeps all channels; give another --reduction"
         )
     if args.reduction != "none" and args.embedding_dim is None:
-        args.embedding_dim = defaults.embedding_dim
+        args.embedding_dim = _usual_dim(defaults)
 
 
 def _crop(text: str) -> int | str:
-    return text if text == "none" else whole_number(1, common.MAX_SIDE)(text)
+    return text if text == "none" else whole_number(1, MAX_SIDE)(text)
+
+
+def _usual_dim(defaults: PaDiMConfig) -> int:
+    """The channels that a reduction keeps: the paper's or, if it reduces nothing, the usual 100."""
+    return defaults.embedding_dim or PAPER.embedding_dim or 100
