@@ -1,6 +1,7 @@
 """Judge new images with a fitted model: scores, decisions, anomaly maps, overlays and a page."""
 
-from utils.cli.main import leave, predict
+from utils.cli.main import predict
+from utils.system.process import exit_now
 
 if __name__ == "__main__":
-    leave(predict())
+    exit_now(predict())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from utils.cli.main import importing, leave, let_threads_sleep
+from utils.system.process import exit_now, tune_process
 
 
 def main() -> None:
@@ -18,9 +18,7 @@ def main() -> None:
     parser.add_argument("--weights", default="random")
     parser.add_argument("--num_workers", type=int, default=2)
     args = parser.parse_args()
-    let_threads_sleep()  # as the program does, before it imports PyTorch
-
-    with importing():
+    with tune_process():
         import torch
 
         import utils.experiment.run  # noqa: F401  all that the program imports
@@ -39,7 +37,7 @@ def main() -> None:
         for batch in stream.take(len(split)):
             model.taps(batch.images)
     stream.close()
-    leave(0)
+    exit_now(0)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run(root: Path | None, save: Path, *argv: str, weights: str = "random") -> i
     """Run the ResNet-18 script's ``main`` in this process."""
     data = [] if root is None else [f"--data_path={root}"]
     options = [*data, f"--save_path={save}", f"--weights={weights}", *SMALL, *argv]
-    return main("resnet18", "a script", "random", 100, options)
+    return main("resnet18", options)
 
 
 def result(save: Path) -> Path:

@@ -1,1 +1,4 @@
-"""What surrounds the method: options, the run over classes, metrics, figures and result tables."""
+"""What surrounds the method: command line, experiments, evaluation, reports and prediction.
+
+May import ``datasets`` and ``padim``, which import nothing from here.
+"""

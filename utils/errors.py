@@ -1,5 +1,5 @@
-"""The error a bad option or an unusable output folder raises."""
+"""The error of an option or an output folder."""
 
 
 class OptionError(ValueError):
-    """An option cannot be used as given; the message is one line for the user."""
+    """An option cannot be used as given. The message is one line for the user."""

@@ -13,4 +13,4 @@ from utils.cli.main import main as cli
 
 if __name__ == "__main__":
     team.JOIN = timedelta(seconds=3)
-    sys.exit(cli.main("resnet18", "impatient.py", "random", 100))
+    sys.exit(cli.main("resnet18"))

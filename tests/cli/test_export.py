@@ -75,7 +75,7 @@ def test_a_graph_gives_what_the_model_gives(packages, backbone, kind, tmp_path) 
 
 def test_of_normalised_images(packages, tmp_path: Path) -> None:
     model = fitted("resnet18", "semi_orthogonal")
-    expect_equal(model, write(model, tmp_path, "--input", "normalised"), is_normalised=True)
+    expect_equal(model, write(model, tmp_path, "--input_type", "normalised"), is_normalised=True)
 
 
 def test_a_large_model_has_its_data_beside_it(packages, tmp_path: Path, monkeypatch) -> None:

@@ -22,7 +22,7 @@ from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 from utils.cli.main import predict
-from utils.prediction.judging import output_path
+from utils.prediction.outputs import output_path
 from utils.prediction.overlay import Placement
 from utils.system.lock import locked
 
@@ -219,7 +219,18 @@ def test_a_rate_finer_than_the_images_promise_is_named(
     draw_image(1).save(tmp_path / "x.png")
     argv = ("--model", model_file, "--input", tmp_path / "x.png", "--save_path", tmp_path / "out")
     assert judge(*argv, "--false_alarm_rate=0.001") == 0
-    assert "20 training images" in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert "20 training images" in output.err
+    assert "at a false alarm rate of 0.0476 (0.001 was asked for)" in output.out
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["false_alarm_rate"] == 1 / 21
+    assert summary["requested_false_alarm_rate"] == 0.001
+    calibration = load(model_file).calibration
+    assert summary["image_threshold"] == calibration.image_threshold(1 / 21)
+    assert summary["pixel_threshold"] == calibration.pixel_threshold(0.001)
+    page = (tmp_path / "out/index.html").read_text()
+    assert "at a false alarm rate of 0.0476" in page
+    assert "0.001" in page
     assert judge(*argv) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert judge(*argv, "--overwrite", "--figures=none") == 0

@@ -81,7 +81,7 @@ def alone(root: Path, save: Path, *argv: str) -> dict[str, float]:
     """What a script gives in a run of its own."""
     options = [f"--data_path={root}", f"--save_path={save}", "--weights=random"]
     options += ["--num_workers=0", "--figures=none", *argv]
-    assert cli.main("resnet18", "a script", "random", 100, options) == 0
+    assert cli.main("resnet18", options) == 0
     (folder,) = (path.parent for path in save.glob("*/results.csv"))
     with (folder / "results.csv").open(newline="") as file:
         row = next(csv.DictReader(file))

@@ -92,7 +92,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def alone(root: Path, save: Path, *argv: str) -> None:
     given = options(root, save, *argv)
-    assert cli.main("resnet18", "a script", "random", 100, given) == 0
+    assert cli.main("resnet18", given) == 0
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_hostile_data_set(number: int, tmp_path: Path, capsys) -> None:
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(SECONDS)
     try:
-        status = cli.main("resnet18", "a script", "random", 100, argv)
+        status = cli.main("resnet18", argv)
     finally:
         signal.alarm(0)
     captured = capsys.readouterr()

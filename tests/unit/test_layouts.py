@@ -158,7 +158,7 @@ def test_mpdd_is_read_whole(data_root: Path, tmp_path: Path) -> None:
     from utils.cli.main import main
 
     options = ["--dataset=mpdd", "--resize=64", "--num_workers=0", "--embedding_dim=12"]
-    assert main("resnet18", "a script", "random", 100, [*argv, *options]) == 0
+    assert main("resnet18", [*argv, *options]) == 0
     text = (save / "resnet18_rd12_mpdd_untrained/results.json").read_text()
     assert '"crop": 64' in text
 
@@ -364,12 +364,11 @@ def test_options_of_data_sets(options: list[str], words: str, tmp_path: Path, ca
 
 
 def test_the_crop_is_the_data_sets(data_root: Path) -> None:
-    from utils.cli.options import get_args_parser, parse_args
+    from utils.cli.run_options import parse_run_options
 
     for dataset, crop in (("mvtec", 224), ("rd_mvtec", 224), ("visa", 256), ("shanghaitech", 256)):
-        parser = get_args_parser("a script", "random", 100)
-        args = parse_args(parser, [f"--data_path={data_root}", f"--dataset={dataset}"])
-        assert args.crop == crop
+        argv = [f"--data_path={data_root}", f"--dataset={dataset}"]
+        assert parse_run_options("resnet18", argv).crop == crop
 
 
 def test_class_digests_notice_a_change(data_root: Path) -> None:

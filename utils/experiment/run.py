@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -30,17 +29,17 @@ from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.measure import measure_class
 from utils.experiment.feature_store import OnePass
+from utils.experiment.options import RunOptions
 from utils.experiment.results import ResultsFolder
 from utils.experiment.run_name import folder_name, obstacle, printable_options, run_name, settings
 from utils.report.class_figures import draw_class_figures
 from utils.report.seeds import write_seed_tables
 from utils.report.tables import scores_csv, terminal_table
-from utils.system.console import DEMO, UNTRAINED, warn
+from utils.system.console import DEMO, UNTRAINED, progress, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.memory import keep_memory
-from utils.system.progress import progress
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class ClassWork:
     seed_runs: list[SeedRun]
 
 
-def run(backbone_name: str, args: Namespace) -> None:
+def run(backbone_name: str, args: RunOptions) -> None:
     """Run a backbone over the classes of a data set, as the options say.
 
     Raises:
@@ -168,7 +167,7 @@ def _run_classes(
     seed_runs: Sequence[SeedRun],
     backbone: Backbone,
     stream: ImageStream,
-    args: Namespace,
+    args: RunOptions,
     team: Team,
 ) -> None:
     """Do classes, whose images are all that ``stream`` has."""
@@ -184,7 +183,7 @@ def _run_classes(
 
 
 def _read(
-    classes: Sequence[AnomalyClass], args: Namespace, device: torch.device, team: Team
+    classes: Sequence[AnomalyClass], args: RunOptions, device: torch.device, team: Team
 ) -> ImageStream:
     """This process's share of the images of all classes."""
     return ImageStream(
@@ -198,7 +197,7 @@ def _read(
 
 
 def _seed_runs(
-    backbone: Backbone, args: Namespace, device: torch.device, warnings: Sequence[str]
+    backbone: Backbone, args: RunOptions, device: torch.device, warnings: Sequence[str]
 ) -> list[SeedRun]:
     """A run for every seed.
 
@@ -236,7 +235,7 @@ def _run_class(
     work: ClassWork,
     backbone: Backbone,
     stream: ImageStream,
-    args: Namespace,
+    args: RunOptions,
     team: Team,
 ) -> None:
     """Do all of one class, for every seed that it is missing of."""
@@ -269,7 +268,7 @@ def _do_class(
     backbone: Backbone,
     one: SeedRun,
     images_seen: OnePass,
-    args: Namespace,
+    args: RunOptions,
     team: Team,
 ) -> ClassRecord | None:
     """Fit a model to a class, and write what is kept of it.
@@ -309,7 +308,7 @@ def _do_class(
     return record
 
 
-def _load_backbone(name: str, args: Namespace, is_demo: bool) -> tuple[Backbone, bool]:
+def _load_backbone(name: str, args: RunOptions, is_demo: bool) -> tuple[Backbone, bool]:
     """The backbone, and whether its weights are untrained.
 
     The demo goes on with untrained weights where the trained ones cannot be had, for it is there to
@@ -341,7 +340,7 @@ def _print_end(seed_runs: Sequence[SeedRun], n_kept: int) -> None:
 
 
 def _print_seeds(
-    seed_runs: Sequence[SeedRun], backbone: Backbone, args: Namespace, warnings: Sequence[str]
+    seed_runs: Sequence[SeedRun], backbone: Backbone, args: RunOptions, warnings: Sequence[str]
 ) -> None:
     """The table over all seeds, on paper and on the terminal."""
     name = folder_name(backbone, args, warnings)

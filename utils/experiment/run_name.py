@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -11,6 +10,7 @@ from datasets.layouts.catalogue import CATALOGUE
 from padim.backbones import BACKBONES, Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
+from utils.experiment.options import RunOptions
 from utils.system.console import DEMO, UNTRAINED
 
 
@@ -28,7 +28,7 @@ def run_name(backbone: Backbone, config: PaDiMConfig) -> str:
     return "_".join(parts)
 
 
-def folder_name(backbone: Backbone, args: Namespace, warnings: Sequence[str]) -> str:
+def folder_name(backbone: Backbone, args: RunOptions, warnings: Sequence[str]) -> str:
     """The name of a run's folder: what must not get into others' tables says so in it."""
     config = PaDiMConfig(args.reduction, args.embedding_dim)
     parts = [run_name(backbone, config)]
@@ -38,7 +38,7 @@ def folder_name(backbone: Backbone, args: Namespace, warnings: Sequence[str]) ->
     return "_".join(parts + ["untrained"] * (UNTRAINED in warnings) + ["demo"] * (DEMO in warnings))
 
 
-def obstacle(args: Namespace, warnings: Sequence[str]) -> str | None:
+def obstacle(args: RunOptions, warnings: Sequence[str]) -> str | None:
     """Why the numbers of a run may not be set beside published ones; None where they may."""
     if DEMO in warnings:
         return "the images are drawn"
@@ -57,7 +57,7 @@ def obstacle(args: Namespace, warnings: Sequence[str]) -> str | None:
     return f"they are of another protocol than the paper's ({', '.join(other)})" if other else None
 
 
-def settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, object]:
+def settings(model: PaDiM, is_untrained: bool, args: RunOptions) -> dict[str, object]:
     """All that decides the numbers, by the option's name where there is one."""
     kept = None
     if model.reduction is not None:
@@ -77,8 +77,8 @@ def settings(model: PaDiM, is_untrained: bool, args: Namespace) -> dict[str, obj
     }
 
 
-def printable_options(args: Namespace) -> Mapping[str, object]:
+def printable_options(args: RunOptions) -> Mapping[str, object]:
     return {
-        name: value if isinstance(value, (int, float, list, type(None))) else str(value)
+        name: value if isinstance(value, (int, float, tuple, type(None))) else str(value)
         for name, value in vars(args).items()
     }

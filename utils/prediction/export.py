@@ -1,11 +1,12 @@
-"""A model file written as ONNX, whole or not at all."""
+"""A model file and its network written as an ONNX graph."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 import warnings
-from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,36 +14,48 @@ import torch
 from padim.onnx_graph import check_packages, write_onnx
 from utils.errors import OptionError
 from utils.prediction.load_model import load_fitted
+from utils.prediction.options import ExportOptions
 from utils.system.console import UNTRAINED, warn
 
 
-def export(args: Namespace) -> None:
-    """Export as the options say.
+def export(options: ExportOptions) -> None:
+    """Write the graph completely or not at all.
 
     Raises:
         ModelError, OptionError: something given cannot be used, or a package is missing.
     """
-    check_packages()  # before a model of some gigabytes is read
-    output = args.output
+    check_packages()  # before a model of several gigabytes is read
+    output = options.output
     if output.suffix != ".onnx":
         raise OptionError(f"--output {output} does not end in .onnx")
-    model, is_untrained = load_fitted(args.model, args.weights, torch.device("cpu"))
+    model, is_untrained = load_fitted(options.model, options.weights, torch.device("cpu"))
     warn([UNTRAINED] * is_untrained)
-    _quieten()
     output.parent.mkdir(parents=True, exist_ok=True)
+    is_normalised = options.input_type == "normalised"
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as folder:
-        written = write_onnx(model, Path(folder), output.name, args.input == "normalised")
-        for path in written:  # the graph last: where it is, its data is
+        with _quiet_exporter():
+            written = write_onnx(model, Path(folder), output.name, is_normalised)
+        for path in written:  # the graph last: if it exists, its data does
             path.replace(output.with_name(path.name))
-    if len(written) == 1:
-        output.with_name(f"{output.name}.data").unlink(missing_ok=True)  # of a larger one before
+    if len(written) == 1:  # an earlier, larger model left its data here
+        output.with_name(f"{output.name}.data").unlink(missing_ok=True)
     side = model.config.crop
     names = " and ".join(str(output.with_name(path.name)) for path in reversed(written))
-    print(f"{names}: {args.input} image (B, 3, {side}, {side}) to anomaly_map and image_score")
+    image = f"{options.input_type} image (B, 3, {side}, {side})"
+    print(f"{names}: {image} to anomaly_map and image_score")
 
 
-def _quieten() -> None:
-    """The exporter speaks of its own workings."""
-    warnings.simplefilter("ignore")
-    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter, which reports on its own internals."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -10,7 +10,7 @@ from datasets.types import AnomalyClass, Sample
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.class_scores import ClassScores
 from utils.report.figures import FigureMaker
-from utils.system.progress import progress
+from utils.system.console import progress
 
 
 def draw_class_figures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,21 +13,21 @@ from datasets.layouts.table import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import Batch, ImageStream
 from datasets.types import AnomalyClass
 from utils.reproduction import plan
+from utils.reproduction.options import ReproduceOptions
 from utils.reproduction.passes import Network, Numbers, Pass
 from utils.reproduction.plan import Configuration, Dataset, Job
 from utils.reproduction.records import Records
 from utils.reproduction.report import Facts, write_report
-from utils.system.console import UNTRAINED, warn
+from utils.system.console import UNTRAINED, progress, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.memory import keep_memory
-from utils.system.progress import progress
 
 RESIZE = 256  # pixels, in every table
 
 
-def reproduce(args: Namespace) -> None:
+def reproduce(args: ReproduceOptions) -> None:
     """Run what the tables need and is not there yet, and write the tables.
 
     Raises:
@@ -40,7 +39,7 @@ def reproduce(args: Namespace) -> None:
     jobs = plan.jobs(args.tables, args.backbones, args.draws)
     classes = {dataset: _read_classes(dataset, args) for dataset in jobs}
     networks = _load(jobs, args, device)
-    is_untrained = args.weights == "random"
+    is_untrained = args.is_untrained
     checksums = {name: network.whole.checksum() for name, network in networks.items()}
     environment = describe(device)
     records = Records(args.save_path / "records", checksums, is_untrained, environment)
@@ -64,7 +63,7 @@ def reproduce(args: Namespace) -> None:
     warn(warnings)
 
 
-def _read_classes(dataset: Dataset, args: Namespace) -> list[AnomalyClass]:
+def _read_classes(dataset: Dataset, args: ReproduceOptions) -> list[AnomalyClass]:
     layout = LAYOUTS[dataset.layout]
     is_mvtec = dataset is not plan.STC
     root = args.data_path if is_mvtec else args.stc_path
@@ -73,16 +72,14 @@ def _read_classes(dataset: Dataset, args: Namespace) -> list[AnomalyClass]:
 
 
 def _load(
-    jobs: Mapping[Dataset, Sequence[Job]], args: Namespace, device: torch.device
+    jobs: Mapping[Dataset, Sequence[Job]], args: ReproduceOptions, device: torch.device
 ) -> dict[str, Network]:
     """All networks that are needed, before anything is run, for one may not be there."""
     used = {job.backbone for group in jobs.values() for job in group}
-    given = args.weights
     networks = {}
     for name in plan.BACKBONES:
         if name in used:
-            weights = given if isinstance(given, str) else given.get(name, "imagenet")
-            networks[name] = Network(name, weights, device)
+            networks[name] = Network(name, args.weights[name], device)
     return networks
 
 
@@ -92,7 +89,7 @@ def _run_dataset(
     group: Sequence[Job],
     networks: Mapping[str, Network],
     records: Records,
-    args: Namespace,
+    args: ReproduceOptions,
     report: Callable[[], None],
 ) -> int:
     """Run what is missing of a data set; returns how many configurations that was."""

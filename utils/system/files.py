@@ -1,8 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are complete or absent, never half-written."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,15 @@ from utils.errors import OptionError
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes ``path`` when the block ends well and is gone when not."""
+    """Write a file completely or not at all.
+
+    Args:
+        path: the file to make or replace.
+
+    Yields:
+        A path beside it to write to. It becomes ``path`` if the block ends well, and is removed
+        if not.
+    """
     partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial
@@ -22,31 +31,30 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all; names that are no valid text are escaped."""
+    """Write UTF-8 text completely or not at all. File names that are not valid text are escaped."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all.
+    """Write JSON completely or not at all.
 
     Raises:
-        ValueError: a NaN or an infinity is in it, which JSON does not have.
+        ValueError: it holds NaN or infinity, which JSON lacks.
     """
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of ``--save_path``, and see that it takes files.
+    """Make the folder of ``--save_path`` and check that files can be written to it.
 
     Raises:
-        OptionError: it does not.
+        OptionError: they cannot.
     """
-    probe = path / ".writable"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):  # a name of its own: two runs may check at once
+            pass
     except OSError as error:
         raise OptionError(
             f"--save_path {path} cannot be written to ({error.strerror}); give another folder"

@@ -1,4 +1,4 @@
-"""What becomes of freed memory, where malloc is glibc's; with any other nothing is done here."""
+"""What happens to freed memory if malloc is glibc's; with any other malloc nothing is done."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_... in glibc's malloc.h
 FLAT_BYTES = 4 * 2**20
 KEPT_BYTES = 128 * 2**20
-LARGEST_BYTES = 32 * 2**20  # the most that older versions allow
+LARGEST_BYTES = 32 * 2**20  # the most that older versions of glibc allow
 
 
 def keep_memory() -> None:
-    """Have what one image took be kept for the next one, by whichever thread.
+    """Keep the memory that one image took for the next one, in whichever thread.
 
-    Left alone it is given back to the system after every image, and to be given it anew, page by
-    page, takes a fifth of the time of decoding, and up to a fifth of a network's.
+    By default it goes back to the system after every image. To get it again, page by page, takes a
+    fifth of the time of decoding and up to a fifth of a network's time.
     """
     _set(_MMAP_THRESHOLD, LARGEST_BYTES)
     _set(_TRIM_THRESHOLD, KEPT_BYTES)
-    _set(_ARENA_MAX, 1)  # before there are threads: each would keep its own
+    _set(_ARENA_MAX, 1)  # before there are threads: each would keep memory of its own
 
 
 def hold_memory_flat() -> None:
-    """Have large blocks given back to the system as they are freed.
+    """Give large blocks back to the system as soon as they are freed.
 
-    Left alone that limit rises to the size of a feature map, and feature maps of thousands of
-    batches, between them small blocks that stay, then leave a heap full of holes.
+    By default the threshold for that rises to the size of a feature map. The feature maps of
+    thousands of batches, with small blocks in between that stay, then fragment the heap.
     """
     _set(_MMAP_THRESHOLD, FLAT_BYTES)
 

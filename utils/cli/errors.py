@@ -1,0 +1,94 @@
+"""The one place where an error becomes a line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+from datasets.errors import DataError
+from padim.errors import ModelError
+from utils.errors import OptionError
+from utils.system.console import one_line
+
+SOME_FAILED = 1
+BAD_INPUT = 2
+# A worker that dies is reported as a plain RuntimeError with one of these texts, and memory that a
+# CPU lacks with one of those; gloo, too, has no type for a process that is gone.
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
+_NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
+_NCCL_SHARES_GPU = re.compile(r"Duplicate GPU|ncclInvalidUsage")
+_PROCESS_GONE = re.compile(
+    r"closed by peer|reset by peer|refused|timed out|broken pipe", re.IGNORECASE
+)
+
+
+def guard(work: Callable[[], int], kept: str, advice: str) -> int:
+    """Do a script's work, and turn what stops it into one line on stderr.
+
+    Args:
+        work: returns the exit status.
+        kept: what remains after the script was stopped.
+        advice: what to do then.
+
+    Returns:
+        The status of ``work``; 2 after bad input; 130 or 143 if SIGINT or SIGTERM stopped it.
+    """
+    for output in (sys.stdout, sys.stderr):
+        output.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be valid text
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return work()
+    except (DataError, ModelError, OptionError) as error:
+        return _fail(str(error))
+    except OSError as error:  # a full disk, or a folder that was removed during the run
+        what = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{what}{error.strerror or error}; {kept}")
+    except (MemoryError, RuntimeError) as error:
+        reason = explain(error)
+        if reason is None:
+            raise  # a fault of the program: its traceback is needed
+        return _fail(f"{reason}; {kept}")
+    except KeyboardInterrupt as interrupt:
+        print(f"stopped; {kept}, {advice}", file=sys.stderr)
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+
+
+def explain(error: MemoryError | RuntimeError) -> str | None:
+    """Say what to do about an error that the machine caused; None for a fault of the program.
+
+    The text of an error decides only if PyTorch gives it no type of its own.
+    """
+    torch = sys.modules.get("torch")
+    is_distributed = os.environ.get("WORLD_SIZE", "1") != "1"
+    text = " ".join(str(error).split())
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the GPU has too little memory; give a smaller --batch_size or --crop, or --device cpu"
+        )
+    if isinstance(error, MemoryError) or _NO_CPU_MEMORY.search(text):
+        return "there is too little memory; give a smaller --batch_size, --crop or --embedding_dim"
+    if _DEAD_WORKER.search(text):
+        return f"a worker was killed ({text}); give a smaller --num_workers or --batch_size"
+    if is_distributed and _NCCL_SHARES_GPU.search(text):
+        return "NCCL needs a GPU for each process: start as many processes as there are GPUs"
+    if is_distributed and (_is_network_error(error) or _PROCESS_GONE.search(text)):
+        return "another process of this run ended or cannot be reached; its own message says why"
+    return None
+
+
+def _is_network_error(error: Exception) -> bool:
+    distributed = sys.modules.get("torch.distributed")
+    return isinstance(error, getattr(distributed, "DistError", ()))
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    """Let SIGTERM end a run as Ctrl-C does: results are written, workers are told to end."""
+    raise KeyboardInterrupt(number)
+
+
+def _fail(message: str) -> int:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    return BAD_INPUT

@@ -1,0 +1,63 @@
+"""The options of a run, as ``utils.cli`` makes them. Imports neither argparse nor PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line of a ``main_*.py`` script says. Each field has its option's name.
+
+    Attributes:
+        data_path: folder of the data set; None for the demo set.
+        dataset: its layout, a key of ``datasets.layouts.catalogue.CATALOGUE``.
+        rd_version: random version; None unless ``dataset`` is ``rd_mvtec``.
+        save_path: folder that results go to.
+        classes: classes to run; None for all.
+        resize: side in pixels of the resized image.
+        crop: side in pixels of the centre crop, at most ``resize``.
+        weights: ``imagenet``, ``random`` or the path of a file.
+        layers: feature layers; None for the paper's.
+        network_precision: one of ``padim.config.PRECISIONS``.
+        reduction: how channels are reduced.
+        embedding_dim: channels kept; None with reduction ``none``.
+        seed: seed of the channels drawn.
+        seeds: several seeds, a run for each; None for ``seed`` alone.
+        epsilon: added to the diagonal of every covariance.
+        sigma: standard deviation of the map's smoothing, in pixels.
+        false_alarm_rate: false positive rate of the thresholds, above 0 and below 1.
+        batch_size: images per batch.
+        num_workers: decoding processes; 0 decodes in the main process.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        image_cache: folder of decoded images; None keeps none.
+        figures: figures per class; None for all.
+        model_precision: ``float32`` or ``float16``, how models are stored.
+        overwrite: whether finished classes are run again.
+    """
+
+    data_path: Path | None
+    dataset: str
+    rd_version: int | None
+    save_path: Path
+    classes: tuple[str, ...] | None
+    resize: int
+    crop: int
+    weights: str
+    layers: tuple[str, ...] | None
+    network_precision: str
+    reduction: str
+    embedding_dim: int | None
+    seed: int
+    seeds: tuple[int, ...] | None
+    epsilon: float
+    sigma: float
+    false_alarm_rate: float
+    batch_size: int
+    num_workers: int
+    device: str
+    image_cache: Path | None
+    figures: int | None
+    model_precision: str
+    overwrite: bool

@@ -1,0 +1,93 @@
+"""What a prediction leaves behind for its reader: summary.json, the page and the last lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from padim.model import PaDiM
+from utils.prediction.judge import Judge, Judgement
+from utils.prediction.options import PredictOptions
+from utils.prediction.overlay import LEVELS_PER_UNIT
+from utils.prediction.writer import ImageWriter
+from utils.report.prediction_page import PredictionRow, render_prediction_page
+from utils.system.files import write_json, write_text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass over the images found.
+
+    Attributes:
+        n_judged: images that have a score.
+        n_defective: those of them that are defective; 0 without thresholds.
+        n_failed: images that could not be read, or whose files could not be written.
+        worst: the judgements with the highest scores, highest first.
+    """
+
+    n_judged: int
+    n_defective: int
+    n_failed: int
+    worst: tuple[Judgement, ...]
+
+
+def write_report(
+    model: PaDiM,
+    writer: ImageWriter,
+    outcome: Outcome,
+    warnings: Sequence[str],
+    versions: Mapping[str, str],
+) -> None:
+    """Write ``summary.json`` and ``index.html``."""
+    options = writer.options
+    facts = _facts(options, model, writer.judge, outcome)
+    write_json(options.save_path / "summary.json", facts | {"versions": versions})
+    rows = [_row(writer, item) for item in outcome.worst]
+    page = render_prediction_page(f"PaDiM {options.model.stem}", warnings, facts, rows)
+    write_text(options.save_path / "index.html", page)
+
+
+def print_end(options: PredictOptions, judge: Judge, outcome: Outcome) -> None:
+    """Print the counts and where the results are."""
+    line = f"{outcome.n_judged} images judged"
+    if judge.thresholds is not None:
+        rate, requested = judge.thresholds.rate, judge.thresholds.requested_rate
+        line += f", {outcome.n_defective} of them defective at a false alarm rate of {rate:.3g}"
+        line += f" ({requested:g} was asked for)" if rate != requested else ""
+    print(line)
+    if outcome.n_failed:
+        print(f"{outcome.n_failed} failed: {options.save_path / 'failed.csv'}")
+    print(f"Scores, maps and overlays: {options.save_path}")
+    print(f"To look through: {options.save_path / 'index.html'}")
+
+
+def _facts(
+    options: PredictOptions, model: PaDiM, judge: Judge, outcome: Outcome
+) -> dict[str, object]:
+    thresholds = judge.thresholds
+    return {
+        "model": str(options.model),
+        "backbone": f"{model.backbone.name}, {'+'.join(model.backbone.layers)}",
+        "weights": model.backbone.weights,
+        "weights_checksum": model.backbone.checksum(),
+        "requested_false_alarm_rate": options.false_alarm_rate,
+        "false_alarm_rate": None if thresholds is None else thresholds.rate,
+        "image_threshold": None if thresholds is None else thresholds.image,
+        "pixel_threshold": None if thresholds is None else thresholds.pixel,
+        "distance_per_map_level": judge.unit / LEVELS_PER_UNIT,
+        "map_size": options.map_size,
+        "resize": model.config.resize,
+        "crop": model.config.crop,
+        "n_judged": outcome.n_judged,
+        "n_defective": None if thresholds is None else outcome.n_defective,
+        "n_failed": outcome.n_failed,
+    }
+
+
+def _row(writer: ImageWriter, item: Judgement) -> PredictionRow:
+    """A row of the page; the overlay is an address beside the page, if there is one."""
+    path = writer.overlay_path(item.name)
+    address = path.relative_to(writer.options.save_path).as_posix()
+    return PredictionRow(
+        item.name, item.score, item.p_value, item.decision, address if path.is_file() else None
+    )

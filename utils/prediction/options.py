@@ -1,0 +1,61 @@
+"""The options of ``predict.py`` and ``export.py``, as ``utils.cli`` makes them.
+
+Imports neither argparse nor PyTorch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What the command line of ``predict.py`` says. Each field has its option's name.
+
+    Attributes:
+        model: file of a fitted model.
+        weights: ``imagenet``, ``random`` or the path of a file; None for those of the model.
+        input: images, and folders that are searched for images.
+        save_path: folder that results go to.
+        false_alarm_rate: false positive rate asked for, above 0 and below 1.
+        maps: ``all`` or ``none``, whether anomaly maps are written as 16-bit PNG.
+        map_size: ``original`` or ``crop``, what such a map covers.
+        npy: whether the maps of the crops are also written as float32 ``.npy``.
+        figures: overlays to write; None for all.
+        batch_size: images per batch.
+        num_workers: decoding processes; 0 decodes in the main process.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        overwrite: whether an earlier prediction in ``save_path`` is replaced.
+    """
+
+    model: Path
+    weights: str | None
+    input: tuple[Path, ...]
+    save_path: Path
+    false_alarm_rate: float
+    maps: str
+    map_size: str
+    npy: bool
+    figures: int | None
+    batch_size: int
+    num_workers: int
+    device: str
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the command line of ``export.py`` says. Each field has its option's name.
+
+    Attributes:
+        model: file of a fitted model.
+        weights: ``imagenet``, ``random`` or the path of a file; None for those of the model.
+        output: the ``.onnx`` file to write.
+        input_type: ``uint8`` or ``normalised``, what the graph takes.
+    """
+
+    model: Path
+    weights: str | None
+    output: Path
+    input_type: str

@@ -1,0 +1,95 @@
+"""The files of one image: its anomaly map and its overlay."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.errors import DataError
+from datasets.loading.unlabelled import FoundImage
+from padim.preprocessing import read_image
+from utils.prediction.judge import Judge
+from utils.prediction.options import PredictOptions
+from utils.prediction.outputs import output_path
+from utils.prediction.overlay import Placement, draw_overlay, map_levels
+from utils.system.files import written_whole
+
+# Of errors in writing, those of one image: its name, or another image's where a folder goes.
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)
+
+
+@dataclass(frozen=True)
+class ImageWriter:
+    """Writes the map and the overlay of an image; several threads may call it.
+
+    Attributes:
+        options: what is written, and where.
+        placement: of the crop in an image.
+        judge: for the unit of the maps.
+    """
+
+    options: PredictOptions
+    placement: Placement
+    judge: Judge
+
+    def write(
+        self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, is_drawn: bool
+    ) -> str | None:
+        """Write what the options ask for.
+
+        Args:
+            image: the image.
+            size: its width and height in pixels.
+            crop_map: float32 (crop, crop), Mahalanobis distances.
+            is_drawn: whether it gets an overlay.
+
+        Returns:
+            Why something could not be written; None if all is well.
+        """
+        units = crop_map / self.judge.unit
+        try:
+            self._write_maps(image, size, crop_map, units)
+            if is_drawn:
+                self._write_overlay(image, units)
+        except DataError as error:  # it could be read before: it was removed since
+            return str(error)
+        except OSError as error:
+            if error.errno not in NAME_ERRORS:
+                raise
+            return f"its map or overlay cannot be written ({error.strerror})"
+        return None
+
+    def overlay_path(self, name: str) -> Path:
+        """The overlay file of an image, whether it exists or not."""
+        return output_path(self.options.save_path / "overlays", name, ".png")
+
+    def _write_maps(
+        self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, units: np.ndarray
+    ) -> None:
+        maps = self.options.save_path / "maps"
+        if self.options.maps == "all":
+            is_crop = self.options.map_size == "crop"
+            shown = units if is_crop else self.placement.on_image(units, *size)
+            _save_png(Image.fromarray(map_levels(shown)), output_path(maps, image.name, ".png"))
+        if self.options.npy:
+            path = output_path(maps, image.name, ".npy")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as partial, partial.open("wb") as file:
+                np.save(file, crop_map)
+
+    def _write_overlay(self, image: FoundImage, units: np.ndarray) -> None:
+        pixels = read_image(image.path)
+        has_threshold = self.judge.thresholds is not None
+        overlay = draw_overlay(pixels, units, self.placement, has_threshold)
+        _save_png(overlay, self.overlay_path(image.name))
+
+
+def _save_png(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        # A higher level hardly helps: the low bytes of maps are noise.
+        image.save(partial, format="PNG", compress_level=1)
