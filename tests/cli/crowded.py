@@ -1,4 +1,4 @@
-"""main_resnet.py with hardly any room: test_team.py runs it.
+"""main_resnet.py with hardly any room: test_group.py runs it.
 
 No process may hold all Gaussians; and embeddings of so many bytes are kept as the environment says.
 """
@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from padim import gaussian
-from padim.parallel.process_group import Team
+from padim.parallel.process_group import ProcessGroup
 from padim.parallel.sharded_gaussian import OwnedGaussian
 from utils.cli import main as cli
 
@@ -31,7 +31,7 @@ def main() -> int:
         return score(self, embeddings)
 
     OwnedGaussian._distances = noted
-    Team.room = lambda self: 0
+    ProcessGroup.room = lambda self: 0
     gaussian.KEPT_BYTES = int(os.environ.get("KEPT_BYTES", gaussian.KEPT_BYTES))
     status = cli.main("resnet18")
     return status if scored else status or DONE_OTHERWISE

@@ -64,7 +64,7 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
     model = PaDiM.load(
         folder / "models/tiles.pt", Backbone(content["settings"]["backbone"], "random")
     )
-    assert model.reduction.dim == dim
+    assert model.embedding.dim == dim
 
 
 def test_left_alone_a_script_draws_its_demo(tmp_path: Path) -> None:

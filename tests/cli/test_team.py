@@ -22,9 +22,9 @@ from torch import distributed
 
 from padim import gaussian
 from padim.errors import ModelError
-from padim.gaussian import GaussianFit
-from padim.parallel import process_group as team
-from padim.parallel.process_group import Team
+from padim.fitting import GaussianLearner
+from padim.parallel import process_group as group
+from padim.parallel.process_group import ProcessGroup
 from padim.parallel.sharded_gaussian import TeamFit
 from utils.cli import main as cli
 from utils.errors import OptionError
@@ -167,11 +167,11 @@ def start_together(*commands: list[str]) -> list[subprocess.Popen]:
         port = probe.getsockname()[1]
     processes = []
     for rank, argv in enumerate(commands):
-        team = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        group = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         processes.append(
             subprocess.Popen(
                 [sys.executable, *argv],
-                env=os.environ | {name: str(value) for name, value in team.items()},
+                env=os.environ | {name: str(value) for name, value in group.items()},
                 stderr=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -233,9 +233,9 @@ def test_one_that_does_not_come_is_not_waited_for_long(root: Path, tmp_path: Pat
 def test_one_that_found_the_others_but_does_not_come_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(team, "JOIN", timedelta(seconds=0.6))
+    monkeypatch.setattr(group, "JOIN", timedelta(seconds=0.6))
     with pytest.raises(ModelError, match="process 0, process 2 of 3 did not come within 0.01 min"):
-        team._call_roll(distributed.HashStore(), 1, 3, "cpu")
+        group._call_roll(distributed.HashStore(), 1, 3, "cpu")
 
 
 def test_an_environment_without_a_rank_is_none_of_torchruns(root: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_processes_on_other_kinds_of_devices_do_not_go_together() -> None:
     store = distributed.HashStore()
     store.set("process 0", "cuda")
     with pytest.raises(ModelError, match="process 1 runs on cpu, process 0 on cuda: give all"):
-        team._call_roll(store, 1, 2, "cpu")
+        group._call_roll(store, 1, 2, "cpu")
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,18 +287,18 @@ def test_the_room_of_a_process_is_half_its_share_of_the_container(
 ) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text("800000\n")
-    monkeypatch.setattr(team, "MEMORY_LIMIT", limit)
+    monkeypatch.setattr(group, "MEMORY_LIMIT", limit)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of 8, on four machines
-    assert Team(0, 8).room() == 200000
+    assert ProcessGroup(0, 8).room() == 200000
     limit.write_text("max\n")
-    assert Team(0, 8).room() > 2**20
+    assert ProcessGroup(0, 8).room() > 2**20
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    assert Team(0, 8).room() * 4 == pytest.approx(team._memory() / 4, rel=1e-6)
+    assert ProcessGroup(0, 8).room() * 4 == pytest.approx(group._memory() / 4, rel=1e-6)
 
 
 @pytest.mark.parametrize(("total", "size"), [(10, 3), (2, 3), (1, 4), (9, 9), (0, 2)])
 def test_shares_are_even_and_whole(total: int, size: int) -> None:
-    shares = Team(0, size).shares(total)
+    shares = ProcessGroup(0, size).shares(total)
     assert [i for share in shares for i in range(total)[share]] == list(range(total))
     counts = [share.stop - share.start for share in shares]
     assert max(counts) - min(counts) <= 1
@@ -311,9 +311,9 @@ def test_what_was_learned_travels(n_images: int) -> None:
     draw = torch.Generator().manual_seed(0)
     rows = 3 + torch.randn(n_images, 4, 12, generator=draw)
     cuts = (0, n_images // 3, n_images // 3, n_images)  # the second one sees nothing
-    whole = GaussianFit(n_images, 0.01)
+    whole = GaussianLearner(n_images, 0.01)
     for start, end in pairwise(cuts):
-        learner = GaussianFit(n_images, 0.01, share=slice(start, end))
+        learner = GaussianLearner(n_images, 0.01, share=slice(start, end))
         if end > start:
             learner.update(rows[start:end])
         whole.absorb(learner.learned())
@@ -336,25 +336,25 @@ def test_the_images_left_out_are_those_of_one_process(
     monkeypatch.setattr(gaussian, "KEPT_BYTES", 9 * positions * dim * 8)
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(n_images, positions, dim, generator=draw, dtype=torch.float64)
-    one = GaussianFit(n_images).update(rows)
+    one = GaussianLearner(n_images).update(rows)
     one.finish()
-    team = Team(0, size)
-    for block in team.shares(positions):
-        owner = GaussianFit(n_images, positions=positions)
-        for share in reversed(team.shares(n_images)):
-            learner = GaussianFit(n_images, share=share, positions=positions)
+    group = ProcessGroup(0, size)
+    for block in group.shards(positions):
+        owner = GaussianLearner(n_images, positions=positions)
+        for share in reversed(group.shards(n_images)):
+            learner = GaussianLearner(n_images, share=share, positions=positions)
             owner.absorb(learner.update(rows[share, block]).learned())
         owner.finish()
         torch.testing.assert_close(owner.left_out, one.left_out[:, block])
 
 
 def test_more_processes_than_positions_are_refused() -> None:
-    fit = TeamFit(6, 0.01, True, Team(0, 3))
+    fit = TeamFit(6, 0.01, True, ProcessGroup(0, 3))
     with pytest.raises(ModelError, match="3 processes for 2 positions"):
         fit.update(torch.zeros(2, 2, 4))
 
 
 def test_more_images_than_announced_are_refused() -> None:
-    learner = GaussianFit(9, share=slice(3, 6)).update(torch.zeros(3, 2, 4))
+    learner = GaussianLearner(9, share=slice(3, 6)).update(torch.zeros(3, 2, 4))
     with pytest.raises(ModelError, match="more images came than the 3"):
         learner.update(torch.zeros(1, 2, 4))

@@ -16,8 +16,10 @@ from helpers import LONG, draw_class, draw_image, expect_one_line, result, run
 from scripts import SMALL, start, tables
 from scripts import run as run_script
 
-from utils.experiment import run as run_module
-from utils.experiment.results import ResultsFolder
+from datasets.loading.labelled import ImageStream
+from utils.evaluation.class_record import ClassRecord
+from utils.experiment.engine import ClassWork, Engine
+from utils.experiment.run_folder import RunFolder
 
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 
@@ -32,14 +34,14 @@ def root(tmp_path: Path) -> Path:
 
 def when_a_is_done(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Do something between the first class and the second."""
-    original = run_module._run_class
+    original = Engine.run_class
 
-    def wrapped(work: run_module.ClassWork, *others: object) -> None:
-        original(work, *others)
+    def wrapped(engine: Engine, work: ClassWork, stream: ImageStream) -> None:
+        original(engine, work, stream)
         if work.item.name == "a":
             act()
 
-    monkeypatch.setattr(run_module, "_run_class", wrapped)
+    monkeypatch.setattr(Engine, "run_class", wrapped)
 
 
 def records(save: Path) -> set[str]:
@@ -88,13 +90,13 @@ def test_a_file_that_is_changed_when_all_is_read(root: Path, tmp_path: Path, mon
     """It is in no number of any seed, so all seeds are finished, of the images that were read."""
     options = ("--seeds", "0", "1", "--classes", "a")
     assert run(root, tmp_path / "whole", *options) == 0
-    finish = ResultsFolder.finish
+    finish = RunFolder.finish
 
-    def and_change(results: ResultsFolder, record: dict) -> None:
+    def and_change(results: RunFolder, record: ClassRecord) -> None:
         finish(results, record)
         draw_image(7).save(root / "a/train/good/000.png")
 
-    monkeypatch.setattr(ResultsFolder, "finish", and_change)
+    monkeypatch.setattr(RunFolder, "finish", and_change)
     assert run(root, tmp_path / "out", *options) == 0
     for seed in (0, 1):
         found, expected = (

@@ -15,8 +15,8 @@ from helpers import draw_class, expect_one_line, run
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
-from utils.experiment import feature_store as one_pass
-from utils.experiment.feature_store import TapStore
+from utils.experiment import feature_store
+from utils.experiment.feature_store import FeatureStore
 from utils.system.lock import locked
 
 NAME = "resnet18_rd12"
@@ -30,7 +30,7 @@ def numbers(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("limit", [2**40, 0])
 def test_taps_come_back_as_they_went_in(limit: int, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(one_pass, "TAP_BYTES", limit)  # 0: all of them go to a file
+    monkeypatch.setattr(feature_store, "MEMORY_BYTES", limit)  # 0: all of them go to a file
     draw = torch.Generator().manual_seed(0)
     batches = [
         [
@@ -39,7 +39,7 @@ def test_taps_come_back_as_they_went_in(limit: int, tmp_path: Path, monkeypatch)
         ]
         for size in (4, 4, 1)
     ]
-    store = TapStore(batches, 9, tmp_path)
+    store = FeatureStore(batches, 9, tmp_path)
     assert list(tmp_path.iterdir()) == []  # the file has no name
     for indices in ([0, 1], [1], [0, 1]):
         for kept, given in zip(store.of(indices), batches, strict=True):

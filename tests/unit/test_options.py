@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from scripts import ROOT
 
+from padim.config import PAPER_CONFIGS, TITLES
 from utils.cli.export_options import parse_export_options
 from utils.cli.predict_options import parse_predict_options
 from utils.cli.reproduce_options import parse_reproduce_options, weights_by_backbone
-from utils.cli.run_options import PAPER_DEFAULTS, parse_run_options
+from utils.cli.run_options import parse_run_options
 from utils.experiment.options import RunOptions
 from utils.reproduction.plan import BACKBONES
 
@@ -48,7 +49,7 @@ def test_every_backbone_has_defaults() -> None:
         "efficientnet_b5": ("none", None),
     }
     assert parse_run_options("efficientnet_b5", ["--reduction=pca"]).embedding_dim == 100
-    assert tuple(PAPER_DEFAULTS) == BACKBONES
+    assert tuple(TITLES) == tuple(PAPER_CONFIGS) == BACKBONES
 
 
 def test_values_are_converted() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from datasets.loading.labelled import Batch
 from padim.model import PaDiM
-from padim.parallel.process_group import Team
+from padim.parallel.process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ClassScores:
     """The test images of a class as the model saw them, and its results.
 
     Attributes:
-        images: uint8 (n, crop, crop, 3).
+        images: uint8 (n, crop, crop, 3); (n, 0, 0, 3) if they are not kept.
         masks: bool (n, crop, crop).
         maps: float32 (n, crop, crop), on the device of the model.
         scores: float32 (n,).
@@ -39,17 +39,17 @@ class ClassScores:
             np.empty(0, np.float32),
         )
 
-    def gather(self, n_images: int, team: Team) -> ClassScores | None:
+    def gather(self, n_images: int, group: ProcessGroup) -> ClassScores | None:
         """Gather the scores of all processes in the first one.
 
         Args:
             n_images: of all processes together; each has its share of them.
-            team: the processes.
+            group: the processes.
 
         Returns:
             The scores of all images in the first process; None in the others.
         """
-        if team.size == 1:
+        if group.world_size == 1:
             return self
         own = (
             torch.from_numpy(self.images),
@@ -57,7 +57,7 @@ class ClassScores:
             self.maps,
             torch.from_numpy(self.scores),
         )
-        gathered = [team.collected(part, n_images) for part in own]
+        gathered = [group.gather(part, n_images) for part in own]
         parts = [part for part in gathered if part is not None]
         if not parts:
             return None
@@ -68,7 +68,10 @@ class ClassScores:
 
 
 def score_class(
-    model: PaDiM, batches: Iterable[Batch], taps: Iterable[list[torch.Tensor]] | None = None
+    model: PaDiM,
+    batches: Iterable[Batch],
+    taps: Iterable[list[torch.Tensor]] | None = None,
+    keeps_images: bool = True,
 ) -> ClassScores:
     """Score the test images of a class, and keep what its figures need.
 
@@ -76,19 +79,23 @@ def score_class(
         model: fitted to the class.
         batches: its test images.
         taps: the feature maps of ``batches``, if the backbone has computed them before.
+        keeps_images: whether the scores come with the images; without, their ``images`` are empty.
     """
     seen: list[Batch] = []
 
+    def without_images(batch: Batch) -> Batch:
+        return batch if keeps_images else replace(batch, images=batch.images[:, :, :0, :0].clone())
+
     def images() -> Iterator[torch.Tensor]:
         for batch in batches:
-            seen.append(batch)
+            seen.append(without_images(batch))
             yield batch.images
 
     if taps is None:
-        taps = model.tap_batches(images())
+        taps = model.feature_batches(images())
     else:
-        seen += batches
-    results = list(model.score_batches(taps))  # nothing waits for the device here
+        seen += map(without_images, batches)
+    results = list(model.score_features(taps))  # nothing waits for the device here
     if not results:
         return ClassScores.empty(model.config.crop)
     return ClassScores(

@@ -1,14 +1,9 @@
-"""The run: for every class fit, score, measure, draw and write, then the tables and the page."""
+"""A run of a ``main_*`` script: one backbone, one configuration for each seed, all classes."""
 
 from __future__ import annotations
 
-import platform
-import shlex
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,342 +12,248 @@ import torch
 from datasets.demo import draw_demo_set
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
-from datasets.types import AnomalyClass, DataError
+from datasets.types import AnomalyClass
 from padim.backbones import Backbone
-from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
-from padim.parallel.process_group import Team
-from utils.errors import OptionError
-from utils.evaluation.class_record import ClassRecord
-from utils.evaluation.class_scores import ClassScores
-from utils.evaluation.measure import measure_class
-from utils.experiment.feature_store import OnePass
+from utils.experiment.conditions import Conditions
+from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
+from utils.experiment.end_report import print_end, print_seeds
+from utils.experiment.engine import Engine, find_work
+from utils.experiment.network import Network
 from utils.experiment.options import RunOptions
-from utils.experiment.results import ResultsFolder
-from utils.experiment.run_name import folder_name, obstacle, printable_options, run_name, settings
-from utils.report.class_figures import draw_class_figures
-from utils.report.seeds import write_seed_tables
-from utils.report.tables import scores_csv, terminal_table
-from utils.system.console import DEMO, UNTRAINED, progress, warn
+from utils.experiment.outputs import Task
+from utils.experiment.processes import Processes
+from utils.experiment.provenance import Provenance
+from utils.experiment.record_store import read_record
+from utils.experiment.run_folder import RunFolder, RunInfo
+from utils.experiment.run_name import folder_name, run_name, run_settings
+from utils.system.console import warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
-from utils.system.memory import keep_memory
+from utils.system.process import tune_worker
+
+Classes = Sequence[tuple[AnomalyClass, str]]  # with the digests of their files
 
 
-@dataclass(frozen=True)
-class SeedRun:
-    """One seed's configuration, and where its results go."""
-
-    config: PaDiMConfig
-    results: ResultsFolder
-
-
-@dataclass(frozen=True)
-class ClassWork:
-    """A class that is to be done.
-
-    Attributes:
-        item: the class.
-        digest: of its files, when the run began.
-        seed_runs: those that are missing it.
-    """
-
-    item: AnomalyClass
-    digest: str
-    seed_runs: list[SeedRun]
-
-
-def run(backbone_name: str, args: RunOptions) -> None:
-    """Run a backbone over the classes of a data set, as the options say.
+def run(backbone_name: str, options: RunOptions) -> None:
+    """Run a backbone over the classes of a data set.
 
     Raises:
         DataError, ModelError, OptionError: something given cannot be used.
     """
-    keep_memory()
-    device = choose_device(args.device)
-    team = Team.join(device)
-    is_demo = args.data_path is None
-    root = args.save_path / "demo_data" if is_demo else args.data_path
-    if team.is_first:
-        check_writable(args.save_path)
-        if is_demo:
-            draw_demo_set(root)
-    team.told("the data set is there")
-    layout = LAYOUTS[args.dataset]
-    names = choose_classes(layout, root, args.classes)
-    classes = [layout.read_class(root, name) for name in names]
-    digests = [item.digest() for item in classes]  # before any image is read
-    stream = _read(classes, args, device, team).start()  # while the network is loaded
-    backbone, is_untrained = _load_backbone(backbone_name, args, is_demo)
-    warnings = [UNTRAINED] * is_untrained + [DEMO] * is_demo
-    seed_runs = _seed_runs(backbone, args, device, warnings)
-    replaced = names if args.overwrite else ()
+    device = choose_device(options.device)
+    processes = Processes.join(device)
+    processes.in_first(partial(_prepare, options))
+    classes = _read_classes(options)
+    indices = processes.in_first(partial(_seem_unfinished, backbone_name, options, classes))
+    expected = [classes[index][0] for index in indices]
     with ExitStack() as stack:
-        for one in seed_runs if team.is_first else ():
-            one.results.make()
-            stack.enter_context(locked(one.results.path))
-            one.results.check(layout.find_classes(root), replaced)
-        if team.is_first:
-            warn(warnings)
-        _check_alike(classes, seed_runs, team)
-        todo = _unfinished(classes, digests, seed_runs, args.overwrite, team)
-        if len(todo) < len(classes):
+        # The workers decode while the network is loaded.
+        stream = stack.enter_context(_open_stream(expected, options, device, processes))
+        backbone, conditions = _load_backbone(backbone_name, options)
+        folders = _run_folders(backbone, options, device, conditions)
+        processes.in_first(partial(_hold, folders, options, stack, conditions))
+        settings = [folder.info.settings for folder in folders]
+        processes.check_alike([item for item, _ in classes], settings)
+        tasks = processes.tasks(_tasks(folders, backbone, options))
+        todo = find_work(classes, tasks, processes, options.overwrite)
+        if [work.item for work in todo] != expected:
             stream.close()
-            stream = _read([work.item for work in todo], args, device, team)
-        _run_classes(todo, seed_runs, backbone.to(device), stream, args, team)
-        n_kept = len(classes) - len(todo)
-        if team.is_first:
-            _print_end(seed_runs, n_kept)
-            if args.seeds is not None:
-                _print_seeds(seed_runs, backbone, args, warnings)
-            warn(warnings)
-        team.leave()
-
-
-def _check_alike(classes: Sequence[AnomalyClass], seed_runs: Sequence[SeedRun], team: Team) -> None:
-    """Make sure that this process does what the first one does, on whatever machine.
-
-    Raises:
-        DataError, OptionError: it does not, so that they can make no numbers together.
-    """
-    if team.size == 1:
-        return
-    given = [one.results.settings for one in seed_runs]
-    files = {item.name: item.digest(with_times=False) for item in classes}
-    firsts_given, firsts_files = team.told((given, files))
-    here = f"process {team.rank} (on {platform.node()})"
-    if given != firsts_given:
-        raise OptionError(
-            f"{here} has other weights or options than process 0; give all processes the same"
-        )
-    for name in files | firsts_files:
-        if files.get(name) != firsts_files.get(name):
-            raise DataError(
-                f"{here} finds other images of class {name} than process 0; "
-                "let all processes see the same data set"
+            stream = stack.enter_context(
+                _open_stream([work.item for work in todo], options, device, processes)
             )
+        networks = {backbone_name: Network(backbone.to(device))}
+        engine = Engine(networks, _protocol(options), processes, options.save_path)
+        with always(lambda: processes.in_first_only(partial(_write_reports, folders))):
+            for work in todo:
+                engine.run_class(work, stream)
+        n_kept = len(classes) - len(todo)
+        processes.in_first(partial(_end, folders, n_kept, options, conditions))
+        processes.leave()
 
 
-def _unfinished(
-    classes: Sequence[AnomalyClass],
-    digests: Sequence[str],
-    seed_runs: Sequence[SeedRun],
-    is_overwritten: bool,
-    team: Team,
-) -> list[ClassWork]:
-    """The classes that one of the runs at least is missing."""
+@contextmanager
+def always(report: Callable[[], None]) -> Iterator[None]:
+    """Report when the block ends, also if it is stopped: what is finished can be looked at.
 
-    def missing(item: AnomalyClass, digest: str) -> list[int]:
-        return [
-            index
-            for index, one in enumerate(seed_runs)
-            if is_overwritten or not one.results.finished(item.name, digest)
-        ]
+    If both the block and the report fail, the error of the block is the one that is raised.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            report()
+        raise
+    report()
 
-    found = None
-    if team.is_first:  # who alone knows, for the others may look when it has begun to write
-        found = list(map(missing, classes, digests))
+
+def _prepare(options: RunOptions) -> None:
+    check_writable(options.save_path)
+    if options.data_path is None:
+        draw_demo_set(_root(options))
+
+
+def _root(options: RunOptions) -> Path:
+    return options.save_path / "demo_data" if options.data_path is None else options.data_path
+
+
+def _read_classes(options: RunOptions) -> Classes:
+    """The classes with their digests, which are made before any image is read."""
+    layout, root = LAYOUTS[options.dataset], _root(options)
+    classes = [
+        layout.read_class(root, name) for name in choose_classes(layout, root, options.classes)
+    ]
+    return [(item, item.digest()) for item in classes]
+
+
+def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) -> list[int]:
+    """The classes that seem unfinished before the network is loaded, so that they can be decoded.
+
+    Only with the network it is known whether a record counts. If one does not, the stream is
+    opened again.
+    """
+    conditions = Conditions(options.weights == "random", options.data_path is None)
+    folder = folder_name(backbone_name, options.layers, options, conditions)
+    stores = [options.save_path / name / "records" for name in _folder_names(folder, options)]
+
+    def seems_finished(item: AnomalyClass, digest: str) -> bool:
+        records = [read_record(store, item.name) for store in stores]
+        return all(record is not None and record.data_digest == digest for record in records)
+
     return [
-        ClassWork(item, digest, [seed_runs[index] for index in indices])
-        for item, digest, indices in zip(classes, digests, team.told(found), strict=True)
-        if indices
+        index
+        for index, (item, digest) in enumerate(classes)
+        if options.overwrite or not seems_finished(item, digest)
     ]
 
 
-def _run_classes(
-    todo: Sequence[ClassWork],
-    seed_runs: Sequence[SeedRun],
-    backbone: Backbone,
-    stream: ImageStream,
-    args: RunOptions,
-    team: Team,
-) -> None:
-    """Do classes, whose images are all that ``stream`` has."""
-    try:
-        for work in todo:
-            _run_class(work, backbone, stream, args, team)
-    finally:  # also when stopped, or at a file that cannot be read: what is done can be looked at
-        for one in seed_runs if team.is_first else ():
-            if one.results.records():
-                one.results.write_tables()
-                one.results.write_overview()
-    stream.close()
-
-
-def _read(
-    classes: Sequence[AnomalyClass], args: RunOptions, device: torch.device, team: Team
+def _open_stream(
+    classes: Sequence[AnomalyClass],
+    options: RunOptions,
+    device: torch.device,
+    processes: Processes,
 ) -> ImageStream:
-    """This process's share of the images of all classes."""
-    return ImageStream(
-        [_share(item, team) for item in classes],
-        preprocessing_of(args.dataset, args.resize, args.crop, args.rd_version),
-        args.batch_size,
-        args.num_workers,
+    """This process's share of the images of some classes; workers start if there are any."""
+    stream = ImageStream(
+        [processes.share(item) for item in classes],
+        preprocessing_of(options.dataset, options.resize, options.crop, options.rd_version),
+        options.batch_size,
+        options.num_workers,
         pin_memory=device.type == "cuda",
-        cache=args.image_cache,
+        cache=options.image_cache,
+        worker_init=tune_worker,
     )
+    return stream.start() if classes else stream
 
 
-def _seed_runs(
-    backbone: Backbone, args: RunOptions, device: torch.device, warnings: Sequence[str]
-) -> list[SeedRun]:
-    """A run for every seed.
+def _load_backbone(name: str, options: RunOptions) -> tuple[Backbone, Conditions]:
+    """The backbone, and whether its numbers are results of PaDiM.
+
+    If the trained weights cannot be had, the demo goes on with untrained ones: it shows the
+    program. A run on real data does not, for its numbers would be taken for those of PaDiM.
+    """
+    is_demo = options.data_path is None
+    build = partial(Backbone, name, layers=options.layers, precision=options.network_precision)
+    try:
+        return build(options.weights), Conditions(options.weights == "random", is_demo)
+    except ModelError as error:
+        if not is_demo or options.weights != "imagenet":
+            raise
+        warn([str(error)])
+        return build("random"), Conditions(True, is_demo)
+
+
+def _specs(options: RunOptions) -> list[ModelSpec]:
+    """A model for each seed."""
+    seeds = options.seeds or (options.seed,)
+    return [ModelSpec(None, options.reduction, options.embedding_dim, seed) for seed in seeds]
+
+
+def _protocol(options: RunOptions) -> Protocol:
+    return Protocol(options.resize, options.crop, options.epsilon, options.sigma)
+
+
+def _folder_names(name: str, options: RunOptions) -> list[str]:
+    if options.seeds is None:
+        return [name]
+    return [f"{name}_seed{seed}" for seed in options.seeds]
+
+
+def _run_folders(
+    backbone: Backbone, options: RunOptions, device: torch.device, conditions: Conditions
+) -> list[RunFolder]:
+    """A folder for each seed.
 
     Raises:
         ModelError: more channels asked for than there are; nothing is written then.
     """
-    configs = [
-        PaDiMConfig(
-            *(args.reduction, args.embedding_dim, seed),
-            *(args.resize, args.crop, args.epsilon, args.sigma),
-        )
-        for seed in args.seeds or [args.seed]
-    ]
+    configs = [_protocol(options).config_of(spec) for spec in _specs(options)]
     blanks = [PaDiM(backbone, config) for config in configs]
-    name = folder_name(backbone, args, warnings)
-    is_untrained = UNTRAINED in warnings
+    names = _folder_names(folder_name(backbone.name, backbone.layers, options, conditions), options)
+    versions, provenance = describe(device), Provenance.of_this_run()
     return [
-        SeedRun(
-            config,
-            ResultsFolder(
-                args.save_path,
-                name if args.seeds is None else f"{name}_seed{config.seed}",
-                run_name(backbone, config),
-                settings(blank, is_untrained, args),
-                {"options": printable_options(args), "versions": describe(device)},
-                warnings,
-                obstacle(args, warnings),
+        RunFolder(
+            options.save_path / name,
+            RunInfo(
+                run_name(backbone, blank.config),
+                options,
+                run_settings(blank, options, conditions),
+                conditions,
+                versions,
+                provenance,
             ),
         )
-        for config, blank in zip(configs, blanks, strict=True)
+        for name, blank in zip(names, blanks, strict=True)
     ]
 
 
-def _run_class(
-    work: ClassWork,
-    backbone: Backbone,
-    stream: ImageStream,
-    args: RunOptions,
-    team: Team,
+def _tasks(folders: Sequence[RunFolder], backbone: Backbone, options: RunOptions) -> list[Task]:
+    return [
+        Task(
+            Job(
+                folder.name,
+                (
+                    Configuration(
+                        folder.info.run_name,
+                        backbone.name,
+                        spec.reduction,
+                        spec.embedding_dim,
+                        seed=spec.seed,
+                    ),
+                ),
+            ),
+            folder,
+        )
+        for folder, spec in zip(folders, _specs(options), strict=True)
+    ]
+
+
+def _hold(
+    folders: Sequence[RunFolder], options: RunOptions, stack: ExitStack, conditions: Conditions
 ) -> None:
-    """Do all of one class, for every seed that it is missing of."""
-    start = time.perf_counter()
-    item = work.item
-    share = _share(item, team)
-    counts = len(share.train), len(share.test)
-    train = progress(stream.take(counts[0]), counts[0], item.name, "fit", is_shown=team.is_first)
-    test = progress(stream.take(counts[1]), counts[1], item.name, "score", is_shown=team.is_first)
-    folder = args.save_path if len(work.seed_runs) > 1 else None
-    images = OnePass(backbone, train, test, counts, len(item.train), folder, team)
-    for one in work.seed_runs:
-        record = _do_class(work, backbone, one, images, args, team)
-        if record is None:
-            continue
-        seconds = round(time.perf_counter() - start, 2)
-        one.results.finish(replace(record, seconds=seconds))
-        one.results.write_tables()
-        start = time.perf_counter()
+    """Make the folders, keep other runs out until ``stack`` ends, and check what they hold."""
+    layout, root = LAYOUTS[options.dataset], _root(options)
+    replaced = choose_classes(layout, root, options.classes) if options.overwrite else ()
+    for folder in folders:
+        folder.make()
+        stack.enter_context(locked(folder.path))
+        folder.check(layout.find_classes(root), replaced)
+    warn(conditions.warnings())
 
 
-def _share(item: AnomalyClass, team: Team) -> AnomalyClass:
-    """This process's share of a class."""
-    train, test = team.share(len(item.train)), team.share(len(item.test))
-    return replace(item, train=item.train[train], test=item.test[test])
+def _write_reports(folders: Sequence[RunFolder]) -> None:
+    for folder in folders:
+        if folder.records():
+            folder.write_tables()
+            folder.write_overview()
 
 
-def _do_class(
-    work: ClassWork,
-    backbone: Backbone,
-    one: SeedRun,
-    images_seen: OnePass,
-    args: RunOptions,
-    team: Team,
-) -> ClassRecord | None:
-    """Fit a model to a class, and write what is kept of it.
-
-    Returns:
-        The class's record; None to all processes but the first, who writes.
-    """
-    item = work.item
-    model = PaDiM(backbone, one.config)
-    images_seen.fit(model)
-
-    def score() -> ClassScores | None:
-        scored = images_seen.score(model)
-        if one is work.seed_runs[0]:  # the images have been read now, for the other seeds too
-            item.check_unchanged(work.digest)
-        scored = scored.gather(len(item.test), team)
-        model.gather()
-        return scored
-
-    if not team.is_first:
-        score()
-        return None
-    with one.results.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
-        path, is_half = stage / "models" / f"{item.name}.pt", args.model_precision == "float16"
-        save = partial(saver.submit, model.save, path, is_half)
-        # The file takes its time, so it is written beside all that follows, where that can be.
-        saved = save() if model.is_whole else None
-        scored = score()
-        saved = saved or save()
-        calibration, rate = model.calibration, args.false_alarm_rate
-        record = measure_class(item, scored, calibration, rate)
-        figures = draw_class_figures(record, item, scored, args.figures, stage)
-        record = replace(record.with_figures(figures), data_digest=work.digest)
-        scores = stage / "scores" / f"{item.name}.csv"
-        scores.write_text(scores_csv(record), encoding="utf-8", errors="backslashreplace")
-        saved.result()
-    return record
-
-
-def _load_backbone(name: str, args: RunOptions, is_demo: bool) -> tuple[Backbone, bool]:
-    """The backbone, and whether its weights are untrained.
-
-    The demo goes on with untrained weights where the trained ones cannot be had, for it is there to
-    show the program; a run on real data does not, for its numbers would be taken for PaDiM's.
-    """
-    build = partial(Backbone, name, layers=args.layers, precision=args.network_precision)
-    try:
-        return build(args.weights), args.weights == "random"
-    except ModelError as error:
-        if not is_demo or args.weights != "imagenet":
-            raise
-        warn([str(error)])
-        return build("random"), True
-
-
-def _print_end(seed_runs: Sequence[SeedRun], n_kept: int) -> None:
-    for one in seed_runs:
-        results, records = one.results, one.results.records()
-        if len(seed_runs) > 1:
-            print(f"\nseed {one.config.seed}")
-        print(terminal_table(records))
-        if n_kept:
-            print(f"classes that were there already: {n_kept} (--overwrite does them again)")
-        print(f"\nTables, curves, figures and models: {results.path}")
-        print(f"To look through: {results.path / 'index.html'}")
-    model = results.path / "models" / f"{records[0].class_name}.pt"
-    command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
-    print(f"To judge your own images: {shlex.join(command)} --save_path judged")
-
-
-def _print_seeds(
-    seed_runs: Sequence[SeedRun], backbone: Backbone, args: RunOptions, warnings: Sequence[str]
+def _end(
+    folders: Sequence[RunFolder], n_kept: int, options: RunOptions, conditions: Conditions
 ) -> None:
-    """The table over all seeds, on paper and on the terminal."""
-    name = folder_name(backbone, args, warnings)
-    folder: Path = args.save_path / "_".join((f"{name}_seeds", *map(str, args.seeds)))
-    folder.mkdir(exist_ok=True)
-    table = write_seed_tables(
-        folder,
-        f"{name}, {len(seed_runs)} seeds",
-        run_name(backbone, seed_runs[0].config),
-        {one.config.seed: one.results.rows() for one in seed_runs},
-        warnings,
-        obstacle(args, warnings),
-    )
-    print(f"\nmean \u00b1 standard deviation over the seeds {', '.join(map(str, args.seeds))}")
-    print(table)
-    print(f"The same, and beside the published numbers: {folder}")
+    print_end(folders, n_kept)
+    if options.seeds is not None:
+        print_seeds(folders, options)
+    warn(conditions.warnings())

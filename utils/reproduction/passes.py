@@ -86,8 +86,8 @@ class Pass:
         self._masks: list[torch.Tensor] = []
         self._examples: torch.Tensor | None = None
         blank = self._model(Configuration("", network.whole.name), network.whole.layers)
-        self._train: Iterable[list[torch.Tensor]] = blank.tap_batches(b.images for b in train)
-        self._test: Iterable[list[torch.Tensor]] = blank.tap_batches(
+        self._train: Iterable[list[torch.Tensor]] = blank.feature_batches(b.images for b in train)
+        self._test: Iterable[list[torch.Tensor]] = blank.feature_batches(
             b.images for b in self._seen(test)
         )
         self._is_kept = folder is not None
@@ -119,9 +119,13 @@ class Pass:
         """The anomaly maps of the test images, and what scoring costs where that is wanted."""
         model = self._model(one, layers)
         if one.reduction == "pca":
-            model.reduction = self._principal(layers, one.embedding_dim)
-        model.fit_taps(self._of(self._train, layers), len(self._item.train), is_calibrated=False)
-        maps = torch.cat([model.score_taps(taps)[0] for taps in self._of(self._test, layers)])
+            model.embedding = self._principal(layers, one.embedding_dim)
+        model.fit_features(
+            self._of(self._train, layers), len(self._item.train), is_calibrated=False
+        )
+        maps = torch.cat(
+            [next(model.score_features([taps]))[0] for taps in self._of(self._test, layers)]
+        )
         return maps, _cost(model, self._examples) if one in TIMED else {}
 
     def _model(self, one: Configuration, layers: Layers) -> PaDiM:

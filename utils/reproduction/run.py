@@ -39,7 +39,7 @@ def reproduce(args: ReproduceOptions) -> None:
     classes = {dataset: _read_classes(dataset, args) for dataset in jobs}
     networks = _load(jobs, args, device)
     is_untrained = args.is_untrained
-    checksums = {name: network.whole.checksum() for name, network in networks.items()}
+    checksums = {name: network.whole.checksum for name, network in networks.items()}
     environment = describe(device)
     records = Records(args.save_path / "records", checksums, is_untrained, environment)
     warnings = [UNTRAINED] * is_untrained

@@ -1,0 +1,119 @@
+"""The images of one class as the models of one backbone see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from datasets.loading.labelled import Batch
+from padim.config import PaDiMConfig
+from padim.embedding import PatchEmbedding
+from padim.model import PaDiM
+from padim.reduction import Reduction, fit_pca
+from utils.evaluation.class_scores import ClassScores, score_class
+from utils.experiment.configuration import Layers, ModelSpec, Protocol
+from utils.experiment.feature_store import FeatureStore
+from utils.experiment.network import Network
+from utils.experiment.processes import Processes
+
+EXAMPLES = 20  # test images that the cost of scoring is measured on
+FeatureMaps = Iterable[list[torch.Tensor]]
+
+
+class ClassFeatures:
+    """The images of one class, through one backbone once for all models.
+
+    Args:
+        network: the backbone.
+        train: this process's training images, read once.
+        test: its test images, read once.
+        counts: how many these are, training images first.
+        n_train: number of training images in all processes.
+        protocol: of the models.
+        processes: that share the images.
+        folder: of the file for feature maps that memory is too small for; None if there is one
+            model only, so that nothing has to be kept.
+
+    Attributes:
+        examples: a few test images, uint8 (n, 3, crop, crop); None until they were read.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        train: Iterable[Batch],
+        test: Iterable[Batch],
+        counts: tuple[int, int],
+        n_train: int,
+        protocol: Protocol,
+        processes: Processes,
+        folder: Path | None,
+    ) -> None:
+        self._network, self._protocol, self._n_train = network, protocol, n_train
+        self._group = processes.group
+        self._train = train
+        self._test: Iterable[Batch] = self._with_examples(test)
+        self.examples: torch.Tensor | None = None
+        self._components: dict[Layers | None, torch.Tensor] = {}
+        self._stores: tuple[FeatureStore, FeatureStore] | None = None
+        if folder is not None:
+            blank = PaDiM(network.whole, PaDiMConfig("none"))
+            fitted_on = blank.feature_batches(batch.images for batch in train)
+            train_store = FeatureStore(fitted_on, counts[0], folder)
+            self._test = list(self._test)
+            scored = blank.feature_batches(batch.images for batch in self._test)
+            self._stores = train_store, FeatureStore(scored, counts[1], folder)
+
+    def fit(self, spec: ModelSpec, is_calibrated: bool) -> PaDiM:
+        """Fit a model to the training images.
+
+        Raises:
+            ModelError: more channels asked for than there are, or a covariance that cannot be
+                inverted.
+        """
+        model = PaDiM(self._network.tapped(spec.layers), self._protocol.config_of(spec))
+        features: FeatureMaps
+        if self._stores is not None:
+            features = self._stores[0].of(self._network.indices(spec.layers))
+            reduction = self._principal_components(model, spec, features)
+        else:
+            features = model.feature_batches(batch.images for batch in self._train)
+            reduction = None
+            if spec.reduction == "pca":  # needs all images before it reduces the first
+                features = list(features)
+        return model.fit_features(
+            features, self._n_train, is_calibrated, self._group, reduction=reduction
+        )
+
+    def score(self, model: PaDiM, spec: ModelSpec, keeps_images: bool) -> ClassScores:
+        """Score the test images with a fitted model."""
+        features = None
+        if self._stores is not None:
+            features = self._stores[1].of(self._network.indices(spec.layers))
+        return score_class(model, self._test, features, keeps_images)
+
+    def _principal_components(
+        self, model: PaDiM, spec: ModelSpec, features: FeatureMaps
+    ) -> Reduction | None:
+        """With ``pca``, the first of the components, which are computed once for all models."""
+        if spec.reduction != "pca":
+            return None
+        channels, group = model.backbone.channels, self._group
+        if spec.layers not in self._components:
+            n_channels = sum(channels)
+            embed = PatchEmbedding(channels, Reduction(ids=torch.arange(n_channels)))
+            all_reduce = group.all_reduce if group.world_size > 1 else None
+            every = fit_pca(
+                map(embed.to(model.device), features), n_channels, n_channels, all_reduce
+            )
+            self._components[spec.layers] = group.broadcast(every)  # one sign for all
+        kept = self._components[spec.layers][:, : spec.embedding_dim].contiguous()
+        return Reduction(projection=kept)
+
+    def _with_examples(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            if self.examples is None:
+                self.examples = batch.images[:EXAMPLES].clone()
+            yield batch

@@ -1,0 +1,51 @@
+"""What a run prints at its end, and the tables over its seeds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from utils.experiment.options import RunOptions
+from utils.experiment.run_folder import RunFolder
+from utils.report.seeds import write_seed_tables
+from utils.report.tables import terminal_table
+
+
+def print_end(folders: Sequence[RunFolder], n_kept: int) -> None:
+    """Print the tables of a run and where its results are.
+
+    Args:
+        folders: one for each seed.
+        n_kept: classes that were finished before.
+    """
+    for folder in folders:
+        if len(folders) > 1:
+            print(f"\nseed {folder.info.settings['seed']}")
+        print(terminal_table(folder.records()))
+        if n_kept:
+            print(f"classes that were there already: {n_kept} (--overwrite does them again)")
+        print(f"\nTables, curves, figures and models: {folder.path}")
+        print(f"To look through: {folder.path / 'index.html'}")
+    last = folders[-1]
+    model = last.path / "models" / f"{last.records()[0].class_name}.pt"
+    command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
+    print(f"To judge your own images: {shlex.join(command)} --save_path judged")
+
+
+def print_seeds(folders: Sequence[RunFolder], options: RunOptions) -> None:
+    """Write the tables over all seeds, and print them."""
+    first, seeds = folders[0], options.seeds or ()
+    name = first.name.removesuffix(f"_seed{seeds[0]}")
+    path = options.save_path / "_".join((f"{name}_seeds", *map(str, seeds)))
+    path.mkdir(exist_ok=True)
+    table = write_seed_tables(
+        path,
+        f"{name}, {len(seeds)} seeds",
+        first.info.run_name,
+        {seed: folder.rows() for seed, folder in zip(seeds, folders, strict=True)},
+        first.info.conditions.warnings(),
+        first.info.reason_not_comparable,
+    )
+    print(f"\nmean \u00b1 standard deviation over the seeds {', '.join(map(str, seeds))}")
+    print(table)
+    print(f"The same, and beside the published numbers: {path}")

@@ -1,0 +1,71 @@
+"""What the engine asks of a place that results go to."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from datasets.types import AnomalyClass
+from padim.model import PaDiM
+from utils.evaluation.class_scores import ClassScores
+from utils.experiment.configuration import Job, ModelSpec
+
+
+class ClassWriter(Protocol):
+    """Takes the models of one class as they are made."""
+
+    def fitted(self, model: PaDiM) -> None:
+        """A model has been fitted; its test images are scored next."""
+
+    def scored(
+        self, spec: ModelSpec, model: PaDiM, scores: ClassScores, examples: torch.Tensor | None
+    ) -> None:
+        """The test images have been scored.
+
+        Args:
+            spec: of the model.
+            model: the model, whole.
+            scores: of all test images.
+            examples: a few test images, uint8 (n, 3, crop, crop).
+        """
+
+
+class Output(Protocol):
+    """Where the results of a job go."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the models learn what unseen normal images score."""
+
+    @property
+    def keeps_images(self) -> bool:
+        """Whether the scores come with the images."""
+
+    def is_finished(self, class_name: str, digest: str) -> bool:
+        """Whether the results of a class are there.
+
+        Raises:
+            OptionError: they are, but of other settings or other images.
+        """
+
+    def write_class(
+        self, item: AnomalyClass, digest: str, started: float
+    ) -> AbstractContextManager[ClassWriter]:
+        """Write the results of a class. It is finished when the block ends well.
+
+        Args:
+            item: the class.
+            digest: of its files.
+            started: when the class was begun, as ``time.perf_counter`` has it.
+        """
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job, and where its results go."""
+
+    job: Job
+    output: Output
