@@ -52,9 +52,10 @@ class ClassFeatures:
     ) -> None:
         self._network, self._protocol, self._n_train = network, protocol, n_train
         self._group = processes.group
-        self._train, self._test = train, self._with_examples(test)
+        self._train: Iterable[Batch] = train
+        self._test: Iterable[Batch] = self._with_examples(test)
         self.examples: torch.Tensor | None = None
-        self._components: dict[Layers | None, torch.Tensor] = {}
+        self._components: dict[Layers | None, Reduction] = {}
         self._stores: tuple[FeatureStore, FeatureStore] | None = None
         if folder is not None:
             blank = PaDiM(network.whole, PaDiMConfig("none"))
@@ -96,10 +97,10 @@ class ClassFeatures:
         """The first of the principal components, which are computed once for all models."""
         channels = model.backbone.channels
         if spec.layers not in self._components:
-            every = fit_pca(features, channels, sum(channels), self._group).projection
+            every = fit_pca(features, channels, sum(channels), self._group)
             self._components[spec.layers] = every
-        kept = self._components[spec.layers][:, : spec.embedding_dim].contiguous()
-        return Reduction(channels, projection=kept).to(model.device)
+        projection = self._components[spec.layers].projection[:, : spec.embedding_dim]
+        return Reduction(channels, projection=projection.contiguous())
 
     def _with_examples(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:

@@ -19,7 +19,7 @@ from padim.model import PaDiM
 from utils.experiment.conditions import Conditions
 from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
 from utils.experiment.end_report import print_end, print_seeds
-from utils.experiment.engine import ClassWork, Engine, find_work
+from utils.experiment.engine import Engine, find_work
 from utils.experiment.network import Network
 from utils.experiment.options import RunOptions
 from utils.experiment.outputs import Task
@@ -189,9 +189,7 @@ def _run_folders(
     """
     configs = [_protocol(options).config_of(spec) for spec in _specs(options)]
     blanks = [PaDiM(backbone, config) for config in configs]
-    names = _folder_names(
-        folder_name(backbone.name, backbone.layers, options, conditions), options
-    )
+    names = _folder_names(folder_name(backbone.name, backbone.layers, options, conditions), options)
     versions, provenance = describe(device), Provenance.of_this_run()
     return [
         RunFolder(
@@ -209,9 +207,7 @@ def _run_folders(
     ]
 
 
-def _tasks(
-    folders: Sequence[RunFolder], backbone: Backbone, options: RunOptions
-) -> list[Task]:
+def _tasks(folders: Sequence[RunFolder], backbone: Backbone, options: RunOptions) -> list[Task]:
     return [
         Task(
             Job(
