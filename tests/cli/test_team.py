@@ -26,7 +26,7 @@ from padim.gaussian import GaussianFit
 from padim.parallel import process_group as team
 from padim.parallel.process_group import Team
 from padim.parallel.sharded_gaussian import TeamFit
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 from utils.errors import OptionError
 from utils.system.device import choose_device
 

@@ -62,10 +62,8 @@ class RecordStore:
             return False
         self.check(record)
         if record.data_digest != data_digest:
-            raise self.mismatch(
-                name,
-                f"its image files have changed: digest {record.data_digest} then, {data_digest} now",
-            )
+            digests = f"digest {record.data_digest} then, {data_digest} now"
+            raise self.mismatch(name, f"its image files have changed: {digests}")
         return True
 
     def check(self, record: Record) -> None:
