@@ -19,11 +19,14 @@ from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 from utils.cli import main as cli
 from utils.evaluation.metrics import rank_pixels
+from utils.experiment.engine import Engine
+from utils.experiment.outputs import Task
+from utils.report import published
 from utils.report.text import DASH
-from utils.reproduction import passes, plan
+from utils.reproduction import plan
 from utils.reproduction.numbers import SCENES, numbers_of
-from utils.reproduction.records import Result
 from utils.reproduction.report import Facts, write_report
+from utils.reproduction.results import Result
 
 CLASSES = TEXTURES + OBJECTS
 
@@ -156,15 +159,15 @@ def test_stopped_anywhere_it_goes_on_and_comes_to_the_same(
     n_jobs: int, root: Path, done: Path, tmp_path: Path, monkeypatch
 ) -> None:
     save, jobs, limit = tmp_path / "out", [], n_jobs
-    run_job = passes.Pass.run
+    run_task = Engine.run_task
 
-    def recorded(self: passes.Pass, job: plan.Job) -> dict:
+    def recorded(engine: Engine, task: Task, *others: object) -> None:
         if len(jobs) == limit:
             raise Killed
-        jobs.append(job.name)
-        return run_job(self, job)
+        jobs.append(task.job.name)
+        run_task(engine, task, *others)
 
-    monkeypatch.setattr(passes.Pass, "run", recorded)
+    monkeypatch.setattr(Engine, "run_task", recorded)
     with pytest.raises(Killed):
         ablations(root, save)
     finished, limit = list(jobs), 1000
@@ -192,8 +195,12 @@ def test_records_of_other_images_or_weights_are_refused(root: Path, tmp_path: Pa
     capsys.readouterr()
     path = save / "records/mvtec/bottle/resnet18_rd100_seed0.json"
     record = json.loads(path.read_text())
-    for key, words in (("weights_checksum", "other weights"), ("data_digest", "other image files")):
-        path.write_text(json.dumps(record | {key: "another"}))
+    settings = record["settings"] | {"weights_checksum": "another"}
+    for key, value, words in (
+        ("settings", settings, "weights_checksum another then"),
+        ("data_digest", "another", "image files have changed: digest another then"),
+    ):
+        path.write_text(json.dumps(record | {key: value}))
         status = reproduce(root, save, *options)
         expect_one_line(capsys, status, str(path), words, "--save_path")
 
@@ -290,8 +297,8 @@ def test_what_was_not_run_is_empty(tmp_path: Path) -> None:
 
 def test_every_published_number_has_a_place(tmp_path: Path) -> None:
     write_report(tmp_path, [], Facts(10, [], {}))
-    with (Path(cli.__file__).parent / "published_results.csv").open(newline="") as file:
-        published = [row for row in csv.DictReader(file) if row["system"] == "paper"]
+    with published.FILE.open(newline="") as file:
+        papers = [row for row in csv.DictReader(file) if row["system"] == "paper"]
     with (tmp_path / "tables.csv").open(newline="") as file:
         shown = {
             (row["configuration"], row["system"], float(row["published"]))
@@ -300,7 +307,7 @@ def test_every_published_number_has_a_place(tmp_path: Path) -> None:
         }
     missing = {
         (row["table"], row["backbone"], row["metric"], row["value"])
-        for row in published
+        for row in papers
         if (row["backbone"], "paper", float(row["value"])) not in shown
     }
     assert missing == {("cost", "wide_resnet50_2_rd550", "memory_gb", "5.2")}  # ShanghaiTech's

@@ -24,8 +24,8 @@ _OPTIONS = {
     for kind in (RunOptions, ReproduceOptions, PredictOptions, ExportOptions)
     for field in fields(kind)
 }
-# PyTorch raises a bare RuntimeError with these texts if a decoding worker dies while its parent does
-# not wait for it (``datasets.loading.workers`` has the other case), if a CPU lacks memory, if NCCL
+# PyTorch raises a bare RuntimeError with these texts if a decoding worker dies while its parent is
+# busy elsewhere (``datasets.loading.workers`` has the other case), if a CPU lacks memory, if NCCL
 # has too few GPUs, and if a process that gloo talks to is gone.
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
 _NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")

@@ -70,7 +70,7 @@ class ClassScores:
 def score_class(
     model: PaDiM,
     batches: Iterable[Batch],
-    taps: Iterable[list[torch.Tensor]] | None = None,
+    features: Iterable[list[torch.Tensor]] | None = None,
     keeps_images: bool = True,
 ) -> ClassScores:
     """Score the test images of a class, and keep what its figures need.
@@ -78,7 +78,7 @@ def score_class(
     Args:
         model: fitted to the class.
         batches: its test images.
-        taps: the feature maps of ``batches``, if the backbone has computed them before.
+        features: the feature maps of ``batches``, if the backbone has computed them before.
         keeps_images: whether the scores come with the images; without, their ``images`` are empty.
     """
     seen: list[Batch] = []
@@ -91,11 +91,11 @@ def score_class(
             seen.append(without_images(batch))
             yield batch.images
 
-    if taps is None:
-        taps = model.feature_batches(images())
+    if features is None:
+        features = model.feature_batches(images())
     else:
         seen += map(without_images, batches)
-    results = list(model.score_features(taps))  # nothing waits for the device here
+    results = list(model.score_features(features))  # nothing waits for the device here
     if not results:
         return ClassScores.empty(model.config.crop)
     return ClassScores(

@@ -27,11 +27,8 @@ def measure_class(
         calibration: of the model; None if it has none.
         rate: false positive rate of the thresholds.
     """
-    labels = np.array([sample.is_defective for sample in item.test])
-    ranking = rank(torch.from_numpy(scored.scores), torch.from_numpy(labels))
-    pixels, overlap = None, None
-    if item.has_masks:
-        pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
+    labels = _labels(item)
+    ranking, pixels, overlap = _rankings(item, scored)
     shares = _flagged_shares(calibration, rate, scored.scores, labels)
     return ClassRecord(
         class_name=item.name,
@@ -50,6 +47,26 @@ def measure_class(
         images=_image_records(item, scored, labels, calibration),
         data_digest=None,
     )
+
+
+def measure_numbers(item: AnomalyClass, scored: ClassScores) -> dict[str, float | None]:
+    """The metrics of a class alone, for those who need no record."""
+    return metrics(*_rankings(item, scored))
+
+
+def _labels(item: AnomalyClass) -> np.ndarray:
+    return np.array([sample.is_defective for sample in item.test])
+
+
+def _rankings(
+    item: AnomalyClass, scored: ClassScores
+) -> tuple[Ranking | None, Ranking | None, RegionOverlap | None]:
+    """The rankings of images and of pixels, and the overlap of regions."""
+    ranking = rank(torch.from_numpy(scored.scores), torch.from_numpy(_labels(item)))
+    if not item.has_masks:
+        return ranking, None, None
+    pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
+    return ranking, pixels, overlap
 
 
 def metrics(

@@ -53,7 +53,7 @@ class ClassFeatures:
     ) -> None:
         self._network, self._protocol, self._n_train = network, protocol, n_train
         self._group = processes.group
-        self._train = train
+        self._train: Iterable[Batch] = train
         self._test: Iterable[Batch] = self._with_examples(test)
         self.examples: torch.Tensor | None = None
         self._components: dict[Layers | None, torch.Tensor] = {}

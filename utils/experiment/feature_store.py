@@ -34,16 +34,16 @@ class FeatureStore:
 
     def __init__(self, batches: Iterable[list[torch.Tensor]], n_images: int, folder: Path) -> None:
         self._blocks: list[slice] = []
-        self._taps: list[torch.Tensor] = []
+        self._maps: list[torch.Tensor] = []
         end = 0
         for batch in batches:
-            if not self._taps:
+            if not self._maps:
                 self._device = batch[0].device
-                self._taps = _room_for(batch, n_images, folder)
+                self._maps = _room_for(batch, n_images, folder)
             self._blocks.append(slice(end, end + len(batch[0])))
             end = self._blocks[-1].stop
-            for kept, tap in zip(self._taps, batch, strict=True):
-                kept[self._blocks[-1]] = tap.permute(0, 2, 3, 1)
+            for kept, feature_map in zip(self._maps, batch, strict=True):
+                kept[self._blocks[-1]] = feature_map.permute(0, 2, 3, 1)
 
     def of(self, indices: Sequence[int]) -> Iterable[list[torch.Tensor]]:
         """The batches of some of the layers, to be read any number of times."""
@@ -53,7 +53,7 @@ class FeatureStore:
         """Read the batches of some of the layers once."""
         for block in self._blocks:
             yield [
-                self._taps[index][block].permute(0, 3, 1, 2).to(self._device) for index in indices
+                self._maps[index][block].permute(0, 3, 1, 2).to(self._device) for index in indices
             ]
 
 
@@ -67,7 +67,7 @@ class _Selection:
 
 def _room_for(batch: list[torch.Tensor], n_images: int, folder: Path) -> list[torch.Tensor]:
     """Tensors (n, H_l, W_l, C_l): channels last, the order the feature maps have in memory."""
-    shapes = [(n_images, *tap.shape[2:], tap.shape[1]) for tap in batch]
+    shapes = [(n_images, *one.shape[2:], one.shape[1]) for one in batch]
     sizes = [torch.Size(shape).numel() for shape in shapes]
     n_bytes = 4 * sum(sizes)
     device = batch[0].device

@@ -42,11 +42,13 @@ class RecordStore:
     Attributes:
         folder: of the records.
         settings: everything that decides the numbers, but the data.
+        kind: what a name is the name of, such as ``class``.
         remedy: what can be done about a record of other settings, beside another ``--save_path``.
     """
 
     folder: Path
     settings: Mapping[str, Any]
+    kind: str
     remedy: str
 
     def is_finished(self, name: str, data_digest: str) -> bool:
@@ -60,9 +62,8 @@ class RecordStore:
             return False
         self.check(record)
         if record.data_digest != data_digest:
-            raise self.mismatch(
-                name, f"image files {record.data_digest} then, {data_digest} now: they have changed"
-            )
+            digests = f"digest {record.data_digest} then, {data_digest} now"
+            raise self.mismatch(name, f"its image files have changed: {digests}")
         return True
 
     def check(self, record: Record) -> None:
@@ -82,7 +83,7 @@ class RecordStore:
     def mismatch(self, name: str, what: str) -> OptionError:
         """The error that says why a record does not go with this run."""
         return OptionError(
-            f"class {name} in {self.folder} is from another run ({what}): "
+            f"{self.kind} {name} in {_path(self.folder, name)} is from another run ({what}): "
             f"give another --save_path, or {self.remedy}"
         )
 

@@ -85,7 +85,7 @@ class RunFolder:
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path, self.name, self.info = path, path.name, info
-        self._store = RecordStore(path / "records", info.settings, REMEDY)
+        self._store = RecordStore(path / "records", info.settings, "class", REMEDY)
 
     def make(self) -> None:
         """Make the folder and those inside it.

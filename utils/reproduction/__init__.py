@@ -1,1 +1,5 @@
-"""The paper's tables: what they are made of, the runs that takes, and ours beside theirs."""
+"""The paper's plan of configurations, its numbers, tables and plots.
+
+The engine is that of ``utils.experiment``. May import ``padim``, ``datasets`` and the other parts
+of ``utils`` but ``utils.cli``.
+"""

@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from utils.experiment.configuration import Configuration
 from utils.report.published import Systems, published_results
 from utils.report.rows import GROUPS
 from utils.reproduction import plan
-from utils.reproduction.plan import Configuration
-from utils.reproduction.records import Result
+from utils.reproduction.results import Result
 
 # Those of ShanghaiTech Campus that have test videos; the thirteenth has none.
 SCENES = tuple(f"{number:02d}" for number in range(1, 13))

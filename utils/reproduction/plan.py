@@ -1,6 +1,6 @@
 """What every table of the paper was run with: networks, layers, reductions, draws, data sets.
 
-Nothing heavy is imported here, so the options can be checked against it at once.
+Imports no PyTorch, so that the options can be checked against it at once.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from datasets.layouts import RD_VERSIONS
+from utils.experiment.configuration import Configuration, Job
 
 RESNET, WIDE, EFFICIENT = "resnet18", "wide_resnet50_2", "efficientnet_b5"
 BACKBONES = (RESNET, WIDE, EFFICIENT)
-DRAWS = 10  # and those of its ablations over so many draws of channels
+DRAWS = 10  # of channels, that the ablations of the paper are averaged over
+RESIZE = 256  # pixels, in every table
 TABLES = (
     "layers",
     "reduction",
@@ -30,12 +32,12 @@ _METHODS = {"random": "Rd", "semi_orthogonal": "SO", "pca": "PCA"}
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that tables are run on.
+    """A data set of the tables.
 
     Attributes:
-        name: of its folder of records.
-        layout: as ``--dataset`` of the scripts has it.
-        version: which random version; None where there are none.
+        name: of the folder of its records.
+        layout: a key of ``datasets.layouts.catalogue.LAYOUTS``.
+        version: the random version; None for a data set without versions.
     """
 
     name: str
@@ -48,57 +50,21 @@ STC = Dataset("shanghaitech", "shanghaitech")
 RD_MVTEC = tuple(Dataset(f"rd_mvtec{i}", "rd_mvtec", i) for i in range(RD_VERSIONS))
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """A way to run PaDiM that a table has numbers of.
-
-    Attributes:
-        name: the name the published numbers have it under.
-        backbone: a key of ``padim.backbones.BACKBONES``.
-        reduction, embedding_dim: as in ``PaDiMConfig``.
-        layer_sets: a model for each, whose anomaly maps are added; None for one of the paper's
-            layers.
-        seed: of the draw.
-    """
-
-    name: str
-    backbone: str
-    reduction: str = "none"
-    embedding_dim: int | None = None
-    layer_sets: tuple[tuple[str, ...] | None, ...] = (None,)
-    seed: int = 0
-
-    @property
-    def is_drawn(self) -> bool:
-        return self.reduction in ("random", "semi_orthogonal")
-
-    @property
-    def title(self) -> str:
-        """As the paper would write it, such as R18-Rd100."""
-        if self.name == EFFICIENT:
-            return f"{_TITLES[EFFICIENT]}, all channels"
-        if self.embedding_dim is not None:
-            return f"{_TITLES[self.backbone]}-{_METHODS[self.reduction]}{self.embedding_dim}"
-        what = self.name.removeprefix(f"{self.backbone}_").replace("_", " ")
-        return f"{_TITLES[self.backbone]}, {what.replace('layer', 'layer ', what[-1].isdigit())}"
+def is_drawn(configuration: Configuration) -> bool:
+    """Whether its numbers depend on a seed."""
+    return configuration.reduction in ("random", "semi_orthogonal")
 
 
-@dataclass(frozen=True)
-class Job:
-    """Configurations that share models, and so are done together or not at all."""
-
-    name: str
-    configurations: tuple[Configuration, ...]
-
-    @property
-    def backbone(self) -> str:
-        return self.configurations[0].backbone
-
-    @property
-    def n_passes(self) -> int:
-        """How often the training images are gone through: principal components want them twice."""
-        has_pca = any(one.reduction == "pca" for one in self.configurations)
-        return has_pca + len({ls for one in self.configurations for ls in one.layer_sets})
+def title_of(configuration: Configuration) -> str:
+    """A configuration as the paper writes it, such as R18-Rd100."""
+    name, backbone = configuration.name, configuration.backbone
+    if name == EFFICIENT:
+        return f"{_TITLES[EFFICIENT]}, all channels"
+    if configuration.embedding_dim is not None:
+        method = _METHODS[configuration.reduction]
+        return f"{_TITLES[backbone]}-{method}{configuration.embedding_dim}"
+    what = name.removeprefix(f"{backbone}_").replace("_", " ")
+    return f"{_TITLES[backbone]}, {what.replace('layer', 'layer ', what[-1].isdigit())}"
 
 
 def reduced(backbone: str, reduction: str, dim: int, seed: int = 0) -> Configuration:
@@ -122,7 +88,7 @@ TIMED = (RD100, RD550)  # the paper's table of cost
 
 
 def columns(table: str) -> tuple[Configuration, ...]:
-    """The configurations a table compares, whatever they are drawn from."""
+    """The configurations that a table compares, with the first seed."""
     return {
         "layers": (*SINGLE_LAYERS, SUM, whole(RESNET)),
         "reduction": tuple(
@@ -142,8 +108,8 @@ def columns(table: str) -> tuple[Configuration, ...]:
 
 
 def n_draws(table: str, configuration: Configuration, draws: int) -> int:
-    """Over how many draws a table's numbers of a configuration are averaged."""
-    return draws if table in ("reduction", "beyond") and configuration.is_drawn else 1
+    """The number of draws that a table averages a configuration over."""
+    return draws if table in ("reduction", "beyond") and is_drawn(configuration) else 1
 
 
 def datasets(table: str) -> tuple[Dataset, ...]:
@@ -153,12 +119,12 @@ def datasets(table: str) -> tuple[Dataset, ...]:
 def jobs(
     tables: Sequence[str], backbones: Sequence[str], draws: int
 ) -> dict[Dataset, tuple[Job, ...]]:
-    """All that has to be run for some tables, each once, by data set.
+    """All jobs that some tables need, each once, by data set.
 
     Args:
         tables: of ``TABLES``.
         backbones: those that may be run.
-        draws: of channels, where a table averages over them.
+        draws: of channels, for the tables that average over them.
     """
     found: dict[Dataset, dict[str, Job]] = {}
     for table in tables:
@@ -181,5 +147,5 @@ def _of_table(table: str, draws: int) -> Iterator[Job]:
 
 def drawn(configuration: Configuration, seed: int) -> Job:
     """A configuration with the channels of a seed."""
-    name = f"{configuration.name}_seed{seed}" if configuration.is_drawn else configuration.name
+    name = f"{configuration.name}_seed{seed}" if is_drawn(configuration) else configuration.name
     return Job(name, (replace(configuration, seed=seed),))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from utils.report.curves import save_plot
 from utils.report.text import LONGEST, printable
 from utils.reproduction.numbers import Number
+from utils.reproduction.plan import title_of
 
 PLOTTED = ("layers", "reduction", "beyond")
 _COLOURS = colormaps["tab10"].colors
@@ -41,7 +42,9 @@ def draw_plot(
         of_metric = [one for one in numbers if one.metric == metric]
         _draw_ours(axes, of_metric, places)
         _draw_published(axes, of_metric, places)
-        axes.set_xticks(range(len(places)), [one.title for one in places], rotation=40, ha="right")
+        axes.set_xticks(
+            range(len(places)), [title_of(one) for one in places], rotation=40, ha="right"
+        )
         axes.set_xlim(-0.6, len(places) - 0.4)
         axes.set_ylabel(metric_names[metric])
         axes.grid(axis="y", color="0.92")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.evaluation.metrics import PRO_LIMIT
+from utils.experiment.configuration import Configuration
 from utils.report.markdown import (
     UNCONFIRMED,
     markdown_table,
@@ -26,9 +27,8 @@ from utils.reproduction.numbers import (
     metrics_of,
     numbers_of,
 )
-from utils.reproduction.plan import Configuration
 from utils.reproduction.plots import PLOTTED, draw_plot
-from utils.reproduction.records import Result
+from utils.reproduction.results import Result
 from utils.system.files import write_text
 
 HEADINGS = {
@@ -150,7 +150,7 @@ def _table(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> str
                 for system in number.published:
                     systems.setdefault(system, set()).add(number.class_name)
         by_class = [system for system, names in systems.items() if names.difference(groups)]
-        header += [one.title, *map(system_title, by_class)]
+        header += [plan.title_of(one), *map(system_title, by_class)]
         columns += [(one, None), *((one, system) for system in by_class)]
         for system, names in systems.items():
             if system not in by_class:

@@ -1,161 +1,136 @@
-"""The runs behind the paper's tables: what is not there yet is run, then the tables are written."""
+"""The runs behind the paper's tables: what is missing is run, then the tables are written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
-from datasets.loading.labelled import Batch, ImageStream
+from datasets.loading.labelled import ImageStream
 from datasets.types import AnomalyClass
+from padim.backbones import Backbone
+from padim.errors import ModelError
+from utils.experiment.conditions import Conditions
+from utils.experiment.configuration import Job, Protocol
+from utils.experiment.engine import Engine, find_work
+from utils.experiment.network import Network
+from utils.experiment.outputs import Task
+from utils.experiment.processes import Processes
+from utils.experiment.run import always
 from utils.reproduction import plan
 from utils.reproduction.options import ReproduceOptions
-from utils.reproduction.passes import Network, Numbers, Pass
-from utils.reproduction.plan import Configuration, Dataset, Job
-from utils.reproduction.records import Records
+from utils.reproduction.plan import Dataset
 from utils.reproduction.report import Facts, write_report
-from utils.system.console import UNTRAINED, progress, warn
+from utils.reproduction.results import JobRecords, read_results
+from utils.system.console import warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
-from utils.system.memory import keep_memory
-
-RESIZE = 256  # pixels, in every table
+from utils.system.process import tune_worker
 
 
-def reproduce(args: ReproduceOptions) -> None:
+def reproduce(options: ReproduceOptions) -> None:
     """Run what the tables need and is not there yet, and write the tables.
 
     Raises:
         DataError, ModelError, OptionError: something given cannot be used.
     """
-    keep_memory()
-    device = choose_device(args.device)
-    check_writable(args.save_path)
-    jobs = plan.jobs(args.tables, args.backbones, args.draws)
-    classes = {dataset: _read_classes(dataset, args) for dataset in jobs}
-    networks = _load(jobs, args, device)
-    is_untrained = args.is_untrained
-    checksums = {name: network.whole.checksum for name, network in networks.items()}
-    environment = describe(device)
-    records = Records(args.save_path / "records", checksums, is_untrained, environment)
-    warnings = [UNTRAINED] * is_untrained
-    facts = Facts(args.draws, warnings, environment)
-    warn(warnings)
-
-    def report() -> None:
-        write_report(args.save_path, list(records.results()), facts)
-
+    device = choose_device(options.device)
+    check_writable(options.save_path)
+    jobs = plan.jobs(options.tables, options.backbones, options.draws)
+    classes = {dataset: _read_classes(dataset, options) for dataset in jobs}
+    networks = _load_networks(jobs, options, device)
+    run = _Reproduction(options, device, networks)
+    warn(run.warnings)
     n_done = 0
-    with locked(args.save_path):
-        try:
-            for dataset, group in jobs.items():
-                todo = classes[dataset]
-                n_done += _run_dataset(dataset, todo, group, networks, records, args, report)
-        finally:  # also when stopped: what is done can be looked at
-            report()
+    with locked(options.save_path), always(run.report):
+        for dataset, group in jobs.items():
+            n_done += run.run_dataset(dataset, classes[dataset], group)
     print(f"configurations run now: {n_done}; the others were there already")
-    print(f"Tables and plots: {args.save_path / 'tables.md'}")
-    warn(warnings)
+    print(f"Tables and plots: {options.save_path / 'tables.md'}")
+    warn(run.warnings)
 
 
-def _read_classes(dataset: Dataset, args: ReproduceOptions) -> list[AnomalyClass]:
+def _read_classes(dataset: Dataset, options: ReproduceOptions) -> list[AnomalyClass]:
     layout = LAYOUTS[dataset.layout]
     is_mvtec = dataset is not plan.STC
-    root = args.data_path if is_mvtec else args.stc_path
-    names = choose_classes(layout, root, args.classes if is_mvtec else None)
+    root = options.data_path if is_mvtec else options.stc_path
+    assert root is not None, "the options require the path of a data set that is run"
+    names = choose_classes(layout, root, options.classes if is_mvtec else None)
     return [layout.read_class(root, name) for name in names]
 
 
-def _load(
-    jobs: Mapping[Dataset, Sequence[Job]], args: ReproduceOptions, device: torch.device
+def _load_networks(
+    jobs: Mapping[Dataset, Sequence[Job]], options: ReproduceOptions, device: torch.device
 ) -> dict[str, Network]:
-    """All networks that are needed, before anything is run, for one may not be there."""
+    """All networks that are needed, before anything is run: one of them may not be there."""
     used = {job.backbone for group in jobs.values() for job in group}
     networks = {}
     for name in plan.BACKBONES:
         if name in used:
-            networks[name] = Network(name, args.weights[name], device)
+            try:
+                backbone = Backbone(name, options.weights[name])
+            except ModelError as error:
+                raise ModelError(f"{error}; or leave {name} out of --backbones") from error
+            networks[name] = Network(backbone.to(device))
     return networks
 
 
-def _run_dataset(
-    dataset: Dataset,
-    classes: Sequence[AnomalyClass],
-    group: Sequence[Job],
-    networks: Mapping[str, Network],
-    records: Records,
-    args: ReproduceOptions,
-    report: Callable[[], None],
-) -> int:
-    """Run what is missing of a data set; returns how many configurations that was."""
-    todo: list[tuple[AnomalyClass, str, list[Job]]] = []
-    for item in classes:
-        digest = item.digest()
-        missing = [job for job in group if not records.is_finished(dataset, item.name, job, digest)]
-        if missing:
-            todo.append((item, digest, missing))
-    crop = LAYOUTS[dataset.layout].crop or RESIZE
-    stream = ImageStream(
-        [item for item, _, _ in todo],
-        preprocessing_of(dataset.layout, RESIZE, crop, dataset.version),
-        args.batch_size,
-        args.num_workers,
-        pin_memory=any(network.device.type == "cuda" for network in networks.values()),
-        cache=args.image_cache,
-    )
-    n_done = 0
-    try:
-        for item, digest, missing in todo:
-            done = _run_class(item, missing, stream, networks, crop, args.save_path)
-            for number, (job, numbers) in enumerate(done):
-                if number == 0:  # the images have been read now, for all jobs
-                    item.check_unchanged(digest)
-                records.finish(dataset, item.name, job, digest, numbers)
-                n_done += len(job.configurations)
-            report()
-    finally:
-        stream.close()
-    return n_done
+@dataclass(frozen=True)
+class _Reproduction:
+    """What the runs of all data sets share."""
 
+    options: ReproduceOptions
+    device: torch.device
+    networks: Mapping[str, Network]
 
-def _run_class(
-    item: AnomalyClass,
-    jobs: Sequence[Job],
-    stream: ImageStream,
-    networks: Mapping[str, Network],
-    crop: int,
-    folder: Path,
-) -> Iterator[tuple[Job, dict[Configuration, Numbers]]]:
-    """Do the jobs of one class, backbone after backbone.
+    @property
+    def warnings(self) -> list[str]:
+        return Conditions(self.options.is_untrained).warnings()
 
-    Of a class that is gone through but once nothing is kept: its images pass through.
-    """
-    is_shared = sum(job.n_passes for job in jobs) > 1
-    train: Iterable[Batch] = _counted(stream, len(item.train), item.name, "training images")
-    test: Iterable[Batch] = _counted(stream, len(item.test), item.name, "test images")
-    if is_shared:
-        train, test = list(train), list(test)
-    for number, group in groupby(sorted(jobs, key=_backbone), _backbone):
-        here = Pass(
-            item,
-            networks[plan.BACKBONES[number]],
-            train,
-            test,
-            (RESIZE, crop),
-            folder if is_shared else None,
+    def report(self) -> None:
+        """Write the tables of all that is there."""
+        options = self.options
+        checksums = {name: network.whole.checksum for name, network in self.networks.items()}
+        results = read_results(options.save_path / "records", checksums, options.is_untrained)
+        facts = Facts(options.draws, self.warnings, describe(self.device))
+        write_report(options.save_path, list(results), facts)
+
+    def run_dataset(
+        self, dataset: Dataset, classes: Sequence[AnomalyClass], jobs: Sequence[Job]
+    ) -> int:
+        """Run what is missing of a data set; returns the number of configurations run."""
+        options, processes = self.options, Processes()
+        crop = LAYOUTS[dataset.layout].crop or plan.RESIZE
+        protocol = Protocol(plan.RESIZE, crop)
+        tasks = [Task(job, self._output(dataset, job, protocol)) for job in jobs]
+        todo = find_work([(item, item.digest()) for item in classes], tasks, processes)
+        stream = ImageStream(
+            [work.item for work in todo],
+            preprocessing_of(dataset.layout, plan.RESIZE, crop, dataset.version),
+            options.batch_size,
+            options.num_workers,
+            pin_memory=self.device.type == "cuda",
+            cache=options.image_cache,
+            worker_init=tune_worker,
         )
-        group = list(group)
-        for job in progress(group, len(group), item.name, plan.BACKBONES[number], "model"):
-            yield job, here.run(job)
+        engine = Engine(self.networks, protocol, processes, options.save_path)
+        with stream:
+            for work in todo:
+                engine.run_class(work, stream)
+                self.report()
+        return sum(len(task.job.configurations) for work in todo for task in work.tasks)
 
-
-def _counted(stream: ImageStream, n_images: int, name: str, phase: str) -> Iterator[Batch]:
-    return progress(stream.take(n_images), n_images, name, phase)
-
-
-def _backbone(job: Job) -> int:
-    return plan.BACKBONES.index(job.backbone)
+    def _output(self, dataset: Dataset, job: Job, protocol: Protocol) -> JobRecords:
+        options = self.options
+        return JobRecords(
+            options.save_path / "records",
+            dataset,
+            job,
+            protocol,
+            self.networks[job.backbone].whole.checksum,
+            options.is_untrained,
+            describe(self.device),
+        )
