@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from padim import gaussian
 from padim.parallel.process_group import Team
 from padim.parallel.sharded_gaussian import OwnedGaussian
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 
 DONE_OTHERWISE = 3
 

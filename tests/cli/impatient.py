@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from padim.parallel import process_group as team
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 
 if __name__ == "__main__":
     team.JOIN = timedelta(seconds=3)

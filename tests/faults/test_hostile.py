@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hostile_trees import CHANGES, draw_hostile
 
-from utils.cli.main import main as cli
+from utils.cli import main as cli
 
 SECONDS = 120  # a run that takes longer hangs
 N_TREES = int(os.environ.get("HOSTILE_TREES", len(CHANGES)))
