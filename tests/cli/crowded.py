@@ -1,6 +1,7 @@
-"""main_resnet.py with hardly any room: test_group.py runs it.
+"""main_resnet.py with hardly any memory: test_processes.py runs it.
 
-No process may hold all Gaussians; and embeddings of so many bytes are kept as the environment says.
+No process may hold all Gaussians, and the learner keeps as many bytes of embeddings as the
+environment says.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from padim import gaussian
+from padim import fitting
 from padim.parallel.process_group import ProcessGroup
-from padim.parallel.sharded_gaussian import OwnedGaussian
+from padim.parallel.sharded_gaussian import ShardedGaussian
 from utils.cli import main as cli
 
-DONE_OTHERWISE = 3
+NOT_SHARDED = 3
 
 
 def main() -> int:
-    """The run's exit status; or ``DONE_OTHERWISE`` where it was not the owners that scored."""
+    """The run's exit status; ``NOT_SHARDED`` if the owners of positions did not score them."""
     scored = []
-    score = OwnedGaussian._distances
+    score = ShardedGaussian.forward
 
-    def noted(self: OwnedGaussian, embeddings: torch.Tensor) -> torch.Tensor:
+    def noted(self: ShardedGaussian, embeddings: torch.Tensor) -> torch.Tensor:
         scored.append(len(embeddings))
         return score(self, embeddings)
 
-    OwnedGaussian._distances = noted
-    ProcessGroup.room = lambda self: 0
-    gaussian.KEPT_BYTES = int(os.environ.get("KEPT_BYTES", gaussian.KEPT_BYTES))
+    ShardedGaussian.forward = noted
+    ProcessGroup.memory_share = lambda self: 0
+    fitting.KEPT_BYTES = int(os.environ.get("KEPT_BYTES", fitting.KEPT_BYTES))
     status = cli.main("resnet18")
-    return status if scored else status or DONE_OTHERWISE
+    return status if scored else status or NOT_SHARDED
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def score(
     train, test, *_ = bottle
     model = PaDiM(backbone, config)
     model.taps = lambda batch: taps[batch.data_ptr()]
-    model.fit(train.split(8), len(train))
-    scored = [model.score(batch) for batch in test.split(8)]
+    model.fit_crops(train.split(8), len(train))
+    scored = [model(batch) for batch in test.split(8)]
     return tuple(torch.cat(part).numpy() for part in zip(*scored, strict=True))
 
 

@@ -118,7 +118,7 @@ def test_maps_of_single_layers_are_added(root: Path, done: Path) -> None:
     added = 0
     for layer in ("layer1", "layer2", "layer3"):
         model = PaDiM(Backbone("resnet18", "random", [layer]), PaDiMConfig("none"))
-        added = added + model.fit([train], len(train)).score(test)[0]
+        added = added + model.fit_crops([train], len(train))(test)[0]
     masks = torch.zeros(len(test), 224, 224, dtype=torch.bool)
     for index, sample in enumerate(item.test):
         if sample.mask is not None:

@@ -15,7 +15,6 @@ from helpers import SIDE, class_record, draw_class, draw_image, expect_one_line,
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torchvision import models
-from utils.prediction.load_model import load_fitted
 
 from datasets.layouts.mvtec import read_class
 from datasets.types import Sample
@@ -53,7 +52,7 @@ def test_every_number_is_that_of_the_model(hard_root: Path, tmp_path: Path) -> N
     row = {name: float(value) for name, value in list(rows(tmp_path / "out")["tiles"].items())[1:]}
     item, preprocessing = read_class(hard_root, "tiles"), Preprocessing(64, 56)
     model = PaDiM.load(result(tmp_path / "out") / "models/tiles.pt", Backbone("resnet18", "random"))
-    maps, scores = model.score(torch.stack([preprocessing.image(s.path) for s in item.test]))
+    maps, scores = model(torch.stack([preprocessing.image(s.path) for s in item.test]))
     labels = np.array([sample.is_defective for sample in item.test])
     masks = np.zeros(maps.shape, bool)
     for index, sample in enumerate(item.test):
@@ -166,9 +165,9 @@ def test_a_network_of_bfloat16_stays_one(data_root: Path, tmp_path: Path) -> Non
         row = next(csv.DictReader(file))
     model, preprocessing = folders[0] / "models/tiles.pt", Preprocessing(64, 56)
     image = preprocessing.image(data_root / "tiles" / row["path"])[None]
-    fitted, _ = load_fitted(model, None, torch.device("cpu"))
+    fitted = PaDiM.load(model)
     assert fitted.backbone.precision == "bfloat16"
-    assert fitted.score(image)[1].item() == pytest.approx(float(row["score"]), rel=0.02)
+    assert fitted(image)[1].item() == pytest.approx(float(row["score"]), rel=0.02)
 
 
 def test_an_overwrite_that_stops_mixes_nothing(data_root: Path, tmp_path: Path, capsys) -> None:

@@ -96,17 +96,27 @@ def numbers_of(table: str, results: Sequence[Result], draws: int) -> list[Number
                 [value(instance, member, one.name, metric) for member in members]
                 for instance in instances
             ]
-            whole = [statistics.fmean(v) for v in of_class if None not in v]
+            present = [[value for value in each if value is not None] for each in of_class]
+            complete = [statistics.fmean(each) for each in present if len(each) == len(members)]
             n_classes = sum(
                 any(v is not None for v in each) for each in zip(*of_class, strict=True)
             )
-            beside = {
-                s: {class_name: v[class_name]} for s, v in published.items() if class_name in v
-            }
+            mean, error = _mean(complete)
             return Number(
-                *(table, one, class_name, metric),
-                *_mean(whole),
-                *(len(whole), len(instances), n_classes, beside),
+                table=table,
+                configuration=one,
+                class_name=class_name,
+                metric=metric,
+                value=mean,
+                error=error,
+                n_values=len(complete),
+                n_wanted=len(instances),
+                n_classes=n_classes,
+                published={
+                    system: {class_name: values[class_name]}
+                    for system, values in published.items()
+                    if class_name in values
+                },
             )
 
         yield from (number(name, [name]) for name in classes)

@@ -15,7 +15,7 @@ from utils.reproduction.numbers import Number
 from utils.reproduction.plan import title_of
 
 PLOTTED = ("layers", "reduction", "beyond")
-_COLOURS = colormaps["tab10"].colors
+_COLOURS = [colormaps["tab10"](index) for index in range(10)]
 _MARKERS = "o^sDvPX*"
 
 
@@ -58,15 +58,15 @@ def draw_plot(
 
 def _draw_ours(axes: Axes, numbers: Sequence[Number], places: Mapping) -> None:
     """Every class as a mark of its own; the mean of all as a bar across them."""
-    run = [one for one in numbers if one.value is not None]
-    names = list(dict.fromkeys(one.class_name for one in run))
+    run = [(one, one.value) for one in numbers if one.value is not None]
+    names = list(dict.fromkeys(one.class_name for one, _ in run))
     for index, name in enumerate(names):
-        shown = [one for one in run if one.class_name == name]
+        shown = [(one, value) for one, value in run if one.class_name == name]
         is_mean = name in ("textures", "objects", "all")
         axes.errorbar(
-            [places[one.configuration] for one in shown],
-            [one.value for one in shown],
-            yerr=[one.error or 0 for one in shown],
+            [places[one.configuration] for one, _ in shown],
+            [value for _, value in shown],
+            yerr=[one.error or 0 for one, _ in shown],
             linestyle="none",
             marker="_" if is_mean else _MARKERS[index // len(_COLOURS) % len(_MARKERS)],
             markersize=16 if is_mean else 5,
@@ -89,11 +89,13 @@ def _draw_published(axes: Axes, numbers: Sequence[Number], places: Mapping) -> N
             and one.published["paper"]["all"].confirmed == is_confirmed
         ]
         if shown:
-            colours = (
-                {"color": "tab:red"}
-                if is_confirmed
-                else {"edgecolor": "tab:red", "facecolor": "none"}
-            )
             axes.scatter(
-                *zip(*shown, strict=True), marker="d", s=46, zorder=3, label=label, **colours
+                [place for place, _ in shown],
+                [value for _, value in shown],
+                marker="d",
+                s=46,
+                zorder=3,
+                label=label,
+                edgecolor="tab:red",
+                facecolor="tab:red" if is_confirmed else "none",
             )

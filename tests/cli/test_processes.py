@@ -20,12 +20,11 @@ import torch
 from helpers import LONG, draw_class
 from torch import distributed
 
-from padim import gaussian
+from padim import fitting
 from padim.errors import ModelError
 from padim.fitting import GaussianLearner
-from padim.parallel import process_group as group
+from padim.parallel import process_group
 from padim.parallel.process_group import ProcessGroup
-from padim.parallel.sharded_gaussian import TeamFit
 from utils.cli import main as cli
 from utils.errors import OptionError
 from utils.system.device import choose_device
@@ -135,7 +134,7 @@ def test_nor_on_whether_each_scores_the_positions_it_owns(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gaussian, "KEPT_BYTES", KEPT_BYTES)
+    monkeypatch.setattr(fitting, "KEPT_BYTES", KEPT_BYTES)
     monkeypatch.setenv("KEPT_BYTES", str(KEPT_BYTES))
     alone(root, tmp_path / "alone", *argv)
     run_together(size, root, tmp_path / "together", *argv, script="tests/cli/crowded.py")
@@ -233,9 +232,9 @@ def test_one_that_does_not_come_is_not_waited_for_long(root: Path, tmp_path: Pat
 def test_one_that_found_the_others_but_does_not_come_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(group, "JOIN", timedelta(seconds=0.6))
-    with pytest.raises(ModelError, match="process 0, process 2 of 3 did not come within 0.01 min"):
-        group._call_roll(distributed.HashStore(), 1, 3, "cpu")
+    monkeypatch.setattr(process_group, "START_TIMEOUT", timedelta(seconds=0.6))
+    with pytest.raises(ModelError, match="process 0, process 2 of 3 did not start within 0.01 min"):
+        process_group._wait_for_all(distributed.HashStore(), 1, 3, "cpu")
 
 
 def test_an_environment_without_a_rank_is_none_of_torchruns(root: Path, tmp_path: Path) -> None:
@@ -256,7 +255,7 @@ def test_processes_on_other_kinds_of_devices_do_not_go_together() -> None:
     store = distributed.HashStore()
     store.set("process 0", "cuda")
     with pytest.raises(ModelError, match="process 1 runs on cpu, process 0 on cuda: give all"):
-        group._call_roll(store, 1, 2, "cpu")
+        process_group._wait_for_all(store, 1, 2, "cpu")
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,18 +286,20 @@ def test_the_room_of_a_process_is_half_its_share_of_the_container(
 ) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text("800000\n")
-    monkeypatch.setattr(group, "MEMORY_LIMIT", limit)
+    monkeypatch.setattr(process_group, "MEMORY_LIMIT", limit)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of 8, on four machines
-    assert ProcessGroup(0, 8).room() == 200000
+    assert ProcessGroup(0, 8).memory_share() == 200000
     limit.write_text("max\n")
-    assert ProcessGroup(0, 8).room() > 2**20
+    assert ProcessGroup(0, 8).memory_share() > 2**20
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    assert ProcessGroup(0, 8).room() * 4 == pytest.approx(group._memory() / 4, rel=1e-6)
+    assert ProcessGroup(0, 8).memory_share() * 4 == pytest.approx(
+        process_group._memory() / 4, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("total", "size"), [(10, 3), (2, 3), (1, 4), (9, 9), (0, 2)])
 def test_shares_are_even_and_whole(total: int, size: int) -> None:
-    shares = ProcessGroup(0, size).shares(total)
+    shares = ProcessGroup(0, size).shards(total)
     assert [i for share in shares for i in range(total)[share]] == list(range(total))
     counts = [share.stop - share.start for share in shares]
     assert max(counts) - min(counts) <= 1
@@ -313,10 +314,10 @@ def test_what_was_learned_travels(n_images: int) -> None:
     cuts = (0, n_images // 3, n_images // 3, n_images)  # the second one sees nothing
     whole = GaussianLearner(n_images, 0.01)
     for start, end in pairwise(cuts):
-        learner = GaussianLearner(n_images, 0.01, share=slice(start, end))
+        learner = GaussianLearner(n_images, 0.01, shard=slice(start, end))
         if end > start:
             learner.update(rows[start:end])
-        whole.absorb(learner.learned())
+        whole.merge_state(learner.state())
     gaussian = whole.finish()
     x = rows[0].double().numpy()
     for position in range(4):
@@ -333,7 +334,7 @@ def test_the_images_left_out_are_those_of_one_process(
 ) -> None:
     """Also where neither they nor the positions divide evenly among the processes."""
     n_images, positions, dim = 23, 7, 4
-    monkeypatch.setattr(gaussian, "KEPT_BYTES", 9 * positions * dim * 8)
+    monkeypatch.setattr(fitting, "KEPT_BYTES", 9 * positions * dim * 8)
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(n_images, positions, dim, generator=draw, dtype=torch.float64)
     one = GaussianLearner(n_images).update(rows)
@@ -342,19 +343,18 @@ def test_the_images_left_out_are_those_of_one_process(
     for block in group.shards(positions):
         owner = GaussianLearner(n_images, positions=positions)
         for share in reversed(group.shards(n_images)):
-            learner = GaussianLearner(n_images, share=share, positions=positions)
-            owner.absorb(learner.update(rows[share, block]).learned())
+            learner = GaussianLearner(n_images, shard=share, positions=positions)
+            owner.merge_state(learner.update(rows[share, block]).state())
         owner.finish()
-        torch.testing.assert_close(owner.left_out, one.left_out[:, block])
+        torch.testing.assert_close(owner.leave_one_out, one.leave_one_out[:, block])
 
 
 def test_more_processes_than_positions_are_refused() -> None:
-    fit = TeamFit(6, 0.01, True, ProcessGroup(0, 3))
     with pytest.raises(ModelError, match="3 processes for 2 positions"):
-        fit.update(torch.zeros(2, 2, 4))
+        ProcessGroup(0, 3).learner(6, 2, 0.01, True)
 
 
 def test_more_images_than_announced_are_refused() -> None:
-    learner = GaussianLearner(9, share=slice(3, 6)).update(torch.zeros(3, 2, 4))
+    learner = GaussianLearner(9, shard=slice(3, 6)).update(torch.zeros(3, 2, 4))
     with pytest.raises(ModelError, match="more images came than the 3"):
         learner.update(torch.zeros(1, 2, 4))
