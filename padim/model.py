@@ -25,7 +25,7 @@ from padim.reduction import Reduction, draw_reduction, fit_pca
 
 if TYPE_CHECKING:
     from padim.parallel.process_group import ProcessGroup
-    from padim.parallel.sharded_gaussian import ShardedGaussian
+    from padim.parallel.sharded_gaussian import ShardedGaussian, ShardedLearner
 
 LEAVE_ONE_OUT_BATCH = 16  # maps made at a time
 CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time
@@ -293,10 +293,8 @@ class PaDiM(nn.Module):
         assert self.embedding is not None
         positions = self.grid[0] * self.grid[1]
         learner = strategy.learner(n_images, positions, self.config.epsilon, is_calibrated)
-        for feature_maps in features:
-            for part in _parts(feature_maps, self.embedding.dim):
-                learner.update(self.embedding(part).flatten(1, 2))
-        del features, feature_maps, part  # their memory is free while the factors are made
+        _learn(features, self.embedding, learner)
+        del features  # their memory is free while the factors are made
         self.gaussian = learner.finish()
         if learner.leave_one_out is not None:
             self.calibration = self._calibrate(learner.leave_one_out)
@@ -407,6 +405,17 @@ class PaDiM(nn.Module):
         if scores is not None and levels is not None:
             self.calibration = Calibration(scores, levels)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _learn(
+    features: Iterable[FeatureMaps],
+    embedding: PatchEmbedding,
+    learner: GaussianLearner | ShardedLearner,
+) -> None:
+    """Let the learner see the embeddings of all feature maps; a process may have none."""
+    for feature_maps in features:
+        for part in _parts(feature_maps, embedding.dim):
+            learner.update(embedding(part).flatten(1, 2))
 
 
 def _even(batches: Iterable[torch.Tensor], size: int = CPU_BATCH) -> Iterator[torch.Tensor]:

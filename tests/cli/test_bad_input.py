@@ -111,15 +111,15 @@ def test_weights_of_another_network_or_no_weights(data_root: Path, tmp_path: Pat
     status = run(data_root, tmp_path / "out", weights=str(tmp_path / "none.pth"))
     expect_one_line(capsys, status, "none.pth", "does not exist")
     status = run(data_root, tmp_path / "out", weights=str(tmp_path))
-    expect_one_line(capsys, status, "is no file")
+    expect_one_line(capsys, status, "is not a file")
     state = models.resnet18(weights=None).state_dict()
     state["layer1.0.conv1.weight"][0, 0] = torch.nan
     torch.save(state, other)
     status = run(data_root, tmp_path / "out", weights=str(other))
-    expect_one_line(capsys, status, "layer1.0.conv1.weight is sparse, complex or not finite")
+    expect_one_line(capsys, status, "layer1.0.conv1.weight is not dense, real and finite")
     torch.save(state | {"fc.bias": torch.zeros(1000).to_sparse()}, other)
     status = run(data_root, tmp_path / "out", weights=str(other))
-    expect_one_line(capsys, status, "not finite")
+    expect_one_line(capsys, status, "finite")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(torch.nn.Linear(2, 2)).save(str(other))
@@ -129,7 +129,7 @@ def test_weights_of_another_network_or_no_weights(data_root: Path, tmp_path: Pat
 
 def test_more_channels_than_there_are(data_root: Path, tmp_path: Path, capsys) -> None:
     status = run(data_root, tmp_path / "out", "--embedding_dim", "449")
-    expect_one_line(capsys, status, "--embedding_dim 449", "give 1 to 448")
+    expect_one_line(capsys, status, "--embedding_dim 449", "expected 1 to 448")
 
 
 def test_an_unknown_layer(data_root: Path, tmp_path: Path, capsys) -> None:
@@ -162,7 +162,7 @@ def test_trained_weights_that_cannot_be_had(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     status = run(data_root, tmp_path / "out", weights="imagenet")
-    expect_one_line(capsys, status, "no network", "resnet18-f37072fd.pth", "--weights FILE")
+    expect_one_line(capsys, status, "no network", "resnet18-f37072fd.pth", "--weights: the")
     assert not list((tmp_path / "out").iterdir())
 
 

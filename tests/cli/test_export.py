@@ -16,7 +16,7 @@ from padim.model import PaDiM
 from utils.cli.main import export
 
 CROP = 64
-REASON = "requirements-export.txt is not installed"
+REASON = "pip install onnx onnxscript is not installed"
 
 
 def fitted(backbone: str, kind: str, n_images: int = 12) -> PaDiM:
@@ -96,7 +96,7 @@ def test_without_the_packages_one_line_says_so(tmp_path: Path, monkeypatch, caps
     error = capsys.readouterr().err
     assert status == 2
     assert error.count("\n") == 1
-    assert "requirements-export.txt" in error
+    assert "pip install onnx onnxscript" in error
     assert not list(tmp_path.iterdir())
 
 

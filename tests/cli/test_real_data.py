@@ -44,43 +44,37 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def taps(backbone: Backbone, bottle: tuple) -> dict[int, list[torch.Tensor]]:
-    """Of every batch, by where it lies: they are the same for every draw of channels."""
+def features(backbone: Backbone, bottle: tuple) -> tuple[list, list]:
+    """The feature maps of both splits, which are the same for every draw of channels."""
     model = PaDiM(backbone, PaDiMConfig())
-    with torch.inference_mode():
-        return {
-            batch.data_ptr(): model.taps(batch)
-            for images in bottle[:2]
-            for batch in images.split(8)
-        }
+    train, test = (list(model.feature_batches(images.split(8))) for images in bottle[:2])
+    return train, test
 
 
 def score(
-    backbone: Backbone, bottle: tuple, taps: dict, config: PaDiMConfig
+    backbone: Backbone, bottle: tuple, features: tuple[list, list], config: PaDiMConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    train, test, *_ = bottle
-    model = PaDiM(backbone, config)
-    model.taps = lambda batch: taps[batch.data_ptr()]
-    model.fit_crops(train.split(8), len(train))
-    scored = [model(batch) for batch in test.split(8)]
+    train, test = features
+    model = PaDiM(backbone, config).fit_features(train, len(bottle[0]))
+    scored = list(model.score_features(test))
     return tuple(torch.cat(part).numpy() for part in zip(*scored, strict=True))
 
 
 def test_five_draws_land_where_the_paper_does(
-    backbone: Backbone, bottle: tuple, taps: dict
+    backbone: Backbone, bottle: tuple, features: tuple
 ) -> None:
     _, _, masks, labels = bottle
     numbers = []
     for seed in range(5):
-        maps, scores = score(backbone, bottle, taps, PaDiMConfig(seed=seed))
+        maps, scores = score(backbone, bottle, features, PaDiMConfig(seed=seed))
         pixels, overlap = rank_pixels(maps, masks)
         numbers.append((rank(scores, labels).auroc, pixels.auroc, overlap.pro))
     means = np.mean(numbers, axis=0)
     assert (means >= (0.993, 0.978, 0.935)).all(), means
 
 
-def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, taps: dict) -> None:
-    maps, scores = score(backbone, bottle, taps, PaDiMConfig(reduction="none"))
+def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, features: tuple) -> None:
+    maps, scores = score(backbone, bottle, features, PaDiMConfig(reduction="none"))
     _, _, masks, labels = bottle
     ranking, (pixels, overlap) = rank(scores, labels), rank_pixels(maps, masks)
     numbers = np.array((ranking.auroc, pixels.auroc, overlap.pro))

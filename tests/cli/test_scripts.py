@@ -74,7 +74,7 @@ def test_left_alone_a_script_draws_its_demo(tmp_path: Path) -> None:
     folder = tmp_path / "result" / "resnet18_rd100_untrained_demo"
     assert "UNTRAINED" in err
     assert "DEMO IMAGES" in err
-    assert "--weights FILE" in err
+    assert "or give the file instead of imagenet" in err
     assert [row[0] for row in tables(folder)[1:3]] == ["gear", "weave"]
     assert len(list((folder / "figures").rglob("*.png"))) == 56
 

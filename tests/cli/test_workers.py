@@ -17,7 +17,7 @@ from multiprocessing import resource_sharer
 from datasets.loading import workers
 
 if sys.argv[1] == "as a worker":
-    workers.begin(0)
+    workers.initialiser(None)(0)
 address, _key = resource_sharer.DupFd(0)._id  # what a tensor is handed over through
 with socket.socket(socket.AF_UNIX) as client:
     client.connect(address)
@@ -47,9 +47,10 @@ import resource, sys
 from pathlib import Path
 from datasets.loading import workers
 from padim.preprocessing import Preprocessing
+from utils.system.process import tune_worker
 
 if sys.argv[1] == "as a worker":
-    workers.begin(0)
+    workers.initialiser(tune_worker)(0)
 for _ in range(10):  # what is counted is the last time
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     Preprocessing().image(Path(sys.argv[2]))

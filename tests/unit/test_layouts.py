@@ -349,7 +349,7 @@ def test_another_folder_is_refused(name: str, tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--dataset=btad"], "needs --data_path"),
-        (["--rd_version=1"], "of --dataset rd_mvtec alone"),
+        (["--rd_version=1"], "applies to --dataset rd_mvtec only"),
         (["--dataset=cifar"], "invalid choice"),
         (["--dataset=rd_mvtec", "--rd_version=5"], "from 0 to 4"),
     ],

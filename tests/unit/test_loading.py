@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,24 @@ def test_a_fault_in_a_worker_is_not_called_a_kill() -> None:
         batches("fault")
 
 
+class NotesItsProcess:
+    """For ``worker_init``: writes down which process it is called in."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self) -> None:
+        self.file.write_text(str(os.getpid()))
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("is_broken", [True, False])
 def test_a_stream_ends_its_workers_however_its_block_is_left(
     tmp_path: Path, is_broken: bool
@@ -72,18 +93,18 @@ def test_a_stream_ends_its_workers_however_its_block_is_left(
     if is_broken:
         (tmp_path / "tiles/train/good/000.png").write_bytes(b"cut")
     item = LAYOUTS["mvtec"].read_class(tmp_path, "tiles")
-    children: list = []
-    try:
-        with ImageStream([item], Preprocessing(32, 32), num_workers=1) as stream:
-            stream.start()
-            children = [child.pid for child in torch.multiprocessing.active_children()]
-            assert children
-            list(stream.take(len(item.train)))
-            assert not is_broken
-    except PaDiMError as error:
-        assert is_broken and "000.png" in str(error)
-        del error
-    assert not {child.pid for child in torch.multiprocessing.active_children()} & set(children)
+    note = NotesItsProcess(tmp_path / "process")
+    expected = pytest.raises(PaDiMError, match=r"000\.png") if is_broken else nullcontext()
+    with (
+        expected,
+        ImageStream([item], Preprocessing(32, 32), num_workers=1, worker_init=note) as stream,
+    ):
+        list(stream.take(len(item.train)))
+    process, end = int(note.file.read_text()), time.monotonic() + 20
+    gc.collect()
+    while is_alive(process) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_alive(process)
 
 
 @pytest.mark.parametrize("name", [b"cache", b"caf\xc3\xa9", b"not \xff text"])

@@ -13,6 +13,7 @@ from datasets.layouts import LAYOUTS, choose_classes
 from datasets.layouts.mvtec import find_classes, read_class
 from datasets.loading.labelled import ImageStream
 from datasets.types import DataError
+from padim.errors import ImageError
 from padim.preprocessing import Preprocessing
 
 
@@ -112,5 +113,5 @@ def test_the_stream_names_a_cut_image(data_root: Path) -> None:
     path = data_root / "tiles/train/good/003.png"
     path.write_bytes(path.read_bytes()[:800])
     stream = ImageStream([read_class(data_root, "tiles")], Preprocessing(32, 32), num_workers=1)
-    with pytest.raises(DataError, match=r"003\.png cannot be read"):
+    with pytest.raises(ImageError, match=r"003\.png cannot be read"):
         list(stream.take(6))

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from datasets.loading.labelled import Batch
-from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.model import PaDiM
 from padim.reduction import Reduction, fit_pca
@@ -59,7 +58,7 @@ class ClassFeatures:
         self._components: dict[Layers | None, torch.Tensor] = {}
         self._stores: tuple[FeatureStore, FeatureStore] | None = None
         if folder is not None:
-            blank = PaDiM(network.whole, PaDiMConfig("none"))
+            blank = PaDiM(network.whole, protocol.config_of(ModelSpec()))
             fitted_on = blank.feature_batches(batch.images for batch in train)
             train_store = FeatureStore(fitted_on, counts[0], folder)
             self._test = list(self._test)

@@ -29,7 +29,7 @@ def numbers(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("limit", [2**40, 0])
-def test_taps_come_back_as_they_went_in(limit: int, tmp_path: Path, monkeypatch) -> None:
+def test_feature_maps_come_back_as_they_went_in(limit: int, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(feature_store, "MEMORY_BYTES", limit)  # 0: all of them go to a file
     draw = torch.Generator().manual_seed(0)
     batches = [
@@ -105,11 +105,11 @@ def test_options_of_seeds(data_root: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "out" / f"{NAME}_untrained_seed0").exists()
 
 
-def test_taps_of_fewer_layers_are_those_of_a_smaller_backbone() -> None:
+def test_feature_maps_of_fewer_layers_are_those_of_a_smaller_backbone() -> None:
     images = torch.randint(256, (3, 3, 64, 64), dtype=torch.uint8)
-    whole = PaDiM(Backbone("resnet18", "random"), PaDiMConfig("none"))
-    one = PaDiM(Backbone("resnet18", "random", ["layer2"]), PaDiMConfig("none"))
-    assert whole.taps(images)[1].equal(one.taps(images)[0])
+    whole = PaDiM(Backbone("resnet18", "random"), PaDiMConfig("none", resize=64, crop=64))
+    one = PaDiM(Backbone("resnet18", "random", ["layer2"]), PaDiMConfig("none", resize=64, crop=64))
+    assert whole.features(images)[1].equal(one.features(images)[0])
 
 
 def test_batches_and_workers_change_no_digit(data_root: Path, tmp_path: Path) -> None:
