@@ -16,7 +16,7 @@ from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.errors import ImageError, NotFittedError
-from padim.fitting import ONE_PROCESS, OneProcess
+from padim.fitting import ONE_PROCESS, GaussianLearner, OneProcess
 from padim.gaussian import PatchGaussian
 from padim.images import Images, list_images
 from padim.parallel import for_each_block
