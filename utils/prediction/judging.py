@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from utils.system.console import UNTRAINED, one_line, progress, say, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable, written_whole
 from utils.system.lock import locked
+from utils.system.process import tune_worker
 
 WRITERS = 4  # threads that write maps and overlays; each holds an image at its original size
 
@@ -79,14 +81,26 @@ def _judge_all(
         options.batch_size,
         options.num_workers,
         device.type == "cuda",
+        tune_worker,
     )
     shown = progress(batches, len(images), options.model.stem, "judge")
     with (
         _table(options.save_path / "scores.csv", "path", "score", "p_value", "decision") as scores,
         _table(options.save_path / "failed.csv", "path", "reason") as failed,
-        ThreadPoolExecutor(WRITERS) as pool,
+        _writers() as pool,
     ):
         return _Pass(model, writer, pool).run(shown, scores, failed)
+
+
+def _writers() -> ThreadPoolExecutor:
+    """A pool whose threads have all started.
+
+    A signal that stops the run while a thread starts would leave that thread out of those that are
+    waited for, in the middle of a file.
+    """
+    pool, barrier = ThreadPoolExecutor(WRITERS), Barrier(WRITERS)
+    list(pool.map(lambda _: barrier.wait(), range(WRITERS)))
+    return pool
 
 
 @dataclass(frozen=True)
