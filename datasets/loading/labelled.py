@@ -6,7 +6,7 @@ while a class is scored and drawn, the next one is already being read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -89,7 +89,7 @@ class ImageStream:
             prefetch_factor=_read_ahead(batch_size, preprocessing.crop, num_workers),
             pin_memory=pin_memory,
         )
-        self._batches: Iterator[Batch | PaDiMError] | None = None
+        self._batches: Generator[Batch | PaDiMError, None, None] | None = None
 
     def start(self) -> ImageStream:
         """Start the workers now; otherwise they start when the first batch is taken."""
@@ -98,8 +98,10 @@ class ImageStream:
         return self
 
     def close(self) -> None:
-        """End the workers."""
-        self._batches = None
+        """End the workers, also if the traceback of an error still refers to the stream."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
     def __enter__(self) -> ImageStream:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ def initialiser(tune: Callable[[], None] | None) -> Callable[[int], None]:
     return partial(_begin, tune)
 
 
-def batches_of(loader: DataLoader) -> Iterator[Any]:
+def batches_of(loader: DataLoader) -> Generator[Any, None, None]:
     """The batches of a loader, with the end of a worker as one clear error.
 
     PyTorch raises a bare RuntimeError for a worker that was killed, and for many other things. Here
@@ -38,7 +38,7 @@ def batches_of(loader: DataLoader) -> Iterator[Any]:
     return _checked(iterator, list(getattr(iterator, "_workers", ())))
 
 
-def _checked(iterator: Iterator[Any], workers: Sequence[Any]) -> Iterator[Any]:
+def _checked(iterator: Iterator[Any], workers: Sequence[Any]) -> Generator[Any, None, None]:
     try:
         yield from iterator
     except MemoryError as error:
