@@ -1,22 +1,22 @@
 """PaDiM, a Patch Distribution Modeling framework (Defard et al., arXiv 2011.08785): the method.
 
-One module a step, data going one way:
+One module per step, data going one way:
 
     preprocessing  image file       -> uint8 crop (3, crop, crop)
-    backbones      crops            -> feature maps, one a layer
+    backbones      crops            -> feature maps, one per layer
     embedding      feature maps     -> patch embeddings (B, H, W, d)
     gaussian       patch embeddings -> Mahalanobis distances (B, P)          equations 1 and 2
     anomaly_map    distances        -> anomaly map (B, crop, crop) and image score
     calibration    leave-one-out scores of the training images -> thresholds and p-values
     model          all of it as one object: fit, score, predict, save, load
 
-``reference`` says the same in NumPy float64, one function an equation. Behind the method stand
+``reference`` has the equations in NumPy float64, one function each. Behind the method stand
 ``fitting`` and ``linalg`` (how Gaussians are learned and factorised), ``weights``, ``model_file``,
 ``onnx_graph``, and ``parallel`` (blocks, threads, processes), which a reader may skip.
 
 Symbols: N training images, B batch, d channels kept, H x W grid, P = H * W positions.
 
-The package imports nothing of this project but itself, and changes nothing of the process.
+The package stands alone, and leaves the global state of the process unchanged.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Thresholds and p-values, learned from the training images alone.
 
 Each training image is scored by the Gaussians of the other images (leave-one-out, see ``linalg``),
-which is how an unseen normal image is scored. So a threshold for a chosen false positive rate needs
-neither defects nor images set aside. The scores by the Gaussians that the images were fitted with
-would not do: they are far too low.
+nearly as an unseen normal image is. So a threshold for a chosen false positive rate needs
+neither defects nor images set aside. Scores by Gaussians fitted to the images
+themselves are far too low.
 
 The decision rule, everywhere: an image is defective if its score > the image threshold, and a pixel
 is if its map value > the pixel threshold.
@@ -20,7 +20,7 @@ from torch import nn
 from padim.anomaly_map import image_scores
 from padim.errors import ModelError
 
-MAX_PIXELS = 1_000_000  # of all pixels of the training images, at most so many are looked at
+MAX_PIXELS = 1_000_000  # about so many of the pixels of all training images are used
 # Of their scores the quantiles at these rates are kept: 100 for each power of ten from 1e-6 to 1.
 LOWEST_EXPONENT = -6
 RATES_PER_DECADE = 100
@@ -56,7 +56,7 @@ class Calibration(nn.Module):
 
         Args:
             maps: batches (B, crop, crop).
-            n_pixels: of all maps; beyond ``MAX_PIXELS`` an even sample of them is used.
+            n_pixels: of all maps, 0 to use all; beyond ``MAX_PIXELS`` they are sampled evenly.
         """
         scores, pixels = [], []
         for batch in maps:
@@ -75,7 +75,8 @@ class Calibration(nn.Module):
         """Conformal p-values of image scores, float64 (Vovk et al., 2005): low if not normal.
 
         The share of the n normal images and the new one that score at least as high as the new one.
-        A normal image has a p-value of at most p with a probability of at most p.
+        A normal image has a p-value of at most p with a probability of about p or less: left-out
+        images are scored with one image fewer than new ones, which makes it conservative.
         """
         n = len(self.image_scores)
         lower = torch.searchsorted(self.image_scores, scores.to(self.image_scores))
@@ -91,7 +92,7 @@ class Calibration(nn.Module):
         Raises:
             ModelError: the rate is out of range.
         """
-        _check_rate(false_positive_rate)
+        check_rate(false_positive_rate)
         n = len(self.image_scores)
         flagged = max(1, int(false_positive_rate * (n + 1) + 1e-9))
         return float(self.image_scores[n - min(flagged, n)])
@@ -102,14 +103,14 @@ class Calibration(nn.Module):
         Raises:
             ModelError: the rate is out of range.
         """
-        _check_rate(false_positive_rate)
+        check_rate(false_positive_rate)
         wanted = torch.log10(torch.tensor(false_positive_rate, dtype=torch.float64))
         index = int(((wanted - LOWEST_EXPONENT) * RATES_PER_DECADE).round())
         return float(self.pixel_levels[max(0, min(index, N_PIXEL_RATES - 1))])
 
 
 def sampling_step(n_pixels: int, side: int) -> int:
-    """Every how many pixels one is used, so that every column and row of a map is seen.
+    """The stride at which pixels are sampled, so that every column and row of a map is seen.
 
     Args:
         n_pixels: of all maps.
@@ -121,8 +122,13 @@ def sampling_step(n_pixels: int, side: int) -> int:
     return step
 
 
-def _check_rate(rate: float) -> None:
-    if not 0 < rate <= 1:
+def check_rate(rate: float) -> None:
+    """Check a false positive rate.
+
+    Raises:
+        ModelError: it is not a number above 0 and at most 1.
+    """
+    if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
         raise ModelError(
             f"false_positive_rate {rate!r}: expected a number above 0 and at most 1",
             "false_positive_rate",

@@ -63,7 +63,7 @@ class PaDiMConfig:
             value = getattr(self, name)
             is_number = type(value) in (int, float) and math.isfinite(value)
             if not is_number or value < 0 or (name == "epsilon" and value == 0):
-                raise ModelError(f"{name} {value!r} is out of range; expected a number {low}", name)
+                raise ModelError(f"{name} {value!r}: expected a finite number {low}", name)
         if self.sigma > self.crop:
             raise ModelError(
                 f"sigma {self.sigma:g} is larger than the image, {self.crop} pixels", "sigma"

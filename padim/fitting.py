@@ -119,7 +119,9 @@ class GaussianLearner:
         """
         start, stop = self._images.start, max(images.stop for images in self._seen)
         if stop - start != self.count:
-            raise ModelError(f"{self.count} training images came, not all from {start} to {stop}")
+            raise ModelError(
+                f"{self.count} training images came, not all from {start} to {stop - 1}"
+            )
         seen = torch.tensor([start, self.count])
         if not self._parts:
             return [seen, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]

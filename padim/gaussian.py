@@ -6,7 +6,9 @@ At each position, the N training embeddings x_k of d channels give
     covariance  Sigma = 1/(N-1) sum_k (x_k - mu)(x_k - mu)' + epsilon I               (equation 1)
     distance    M(x)  = sqrt((x - mu)' Sigma^-1 (x - mu))                             (equation 2)
 
-``covariance`` and ``mahalanobis`` are these equations. Sigma^-1 is never formed. A factor F is
+``covariance`` and ``mahalanobis`` are these equations. The learner adds epsilon when it factorises,
+and has two other ways to Sigma: running sums for many images, and the low-rank form below, which
+never forms it (``fitting`` and ``linalg``). Sigma^-1 is never formed. A factor F is
 kept instead, in the smaller of two exact forms, both made in ``linalg``:
 
 - dense, d x d, if N > d: with Sigma = L L', F = L^-1 and M^2 = |F (x - mu)|^2, which cannot be
@@ -52,7 +54,7 @@ def mahalanobis(
     factor: torch.Tensor,
     epsilon: float | None = None,
 ) -> torch.Tensor:
-    """Implements equation (2): the Mahalanobis distance, square-rooted, at every position.
+    """Implements equation (2): the Mahalanobis distance (not squared) at every position.
 
     Args:
         embeddings: (B, P, d).
@@ -112,7 +114,7 @@ class PatchGaussian(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Mahalanobis distances, square-rooted, block of positions by block.
+        """Mahalanobis distances (not squared), block of positions by block.
 
         Args:
             embeddings: (B, P, d).

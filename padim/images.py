@@ -13,7 +13,7 @@ from PIL import Image
 
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import ImageError
-from padim.preprocessing import read_image
+from padim.preprocessing import pixels_of, read_image
 
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 Images = OneImage | Iterable[OneImage]
@@ -40,14 +40,13 @@ class ImageSource:
         """8-bit RGB, (height, width, 3).
 
         Raises:
-            ImageError: the file cannot be read.
+            ImageError: the image cannot be decoded.
         """
         if self.path is not None:
             return read_image(self.path)
         if isinstance(self.content, Image.Image):
-            return np.array(self.content.convert("RGB"))
-        assert self.content is not None
-        return self.content if self.content.flags.writeable else self.content.copy()
+            return pixels_of(self.content)
+        return np.array(self.content)  # a copy: views may be read-only or run backwards
 
 
 def list_images(images: Images) -> list[ImageSource]:

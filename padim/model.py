@@ -12,13 +12,13 @@ from torch import nn
 
 from padim.anomaly_map import AnomalyMap, image_scores
 from padim.backbones import Backbone, normalise
-from padim.calibration import Calibration
+from padim.calibration import Calibration, check_rate
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
-from padim.errors import ImageError, NotFittedError
+from padim.errors import ImageError, ModelError, NotFittedError
 from padim.fitting import ONE_PROCESS, GaussianLearner, OneProcess
 from padim.gaussian import PatchGaussian
-from padim.images import Images, list_images
+from padim.images import Images, ImageSource, list_images
 from padim.parallel import for_each_block
 from padim.preprocessing import Preprocessing
 from padim.reduction import Reduction, draw_reduction, fit_pca
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from padim.parallel.sharded_gaussian import ShardedGaussian, ShardedLearner
 
 LEAVE_ONE_OUT_BATCH = 16  # maps made at a time
-CPU_BATCH = 8  # images seen at a time on a CPU, where more take memory and no less time
+BATCH = 8  # images seen at a time; more take memory, and on a CPU no less time
 EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
 BYTES_PER_PIXEL = 80  # of an image: what its feature maps take on their way through a network
 
@@ -36,18 +36,19 @@ FeatureMaps = Sequence[torch.Tensor]
 Scores = tuple[torch.Tensor, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one image.
+    """The result for one image.
 
     Attributes:
         path: the image's file; None for an image in memory.
-        score: image score, the maximum of the anomaly map (a Mahalanobis distance, square-rooted).
-        p_value: conformal p-value, low if a normal image is unlikely; None for a model of two
-            images, which cannot be calibrated.
+        score: image score, the maximum of the anomaly map.
+        p_value: conformal p-value, low if the image is unlikely to be normal; None for a model of
+            two images, which cannot be calibrated.
         is_defective: whether ``score`` > ``threshold``; None without calibration.
         threshold: the image threshold at the false positive rate asked for; None likewise.
-        anomaly_map: float32 (crop, crop), distances at every pixel of the crop.
+        anomaly_map: float32 (crop, crop), smoothed Mahalanobis distances (not squared) at every
+            pixel of the crop, on the device of the model.
     """
 
     path: Path | None
@@ -127,11 +128,12 @@ class PaDiM(nn.Module):
         return self.fit_crops(crops, len(sources))
 
     def predict(self, images: Images, false_positive_rate: float = 0.01) -> Iterator[Prediction]:
-        """Judge images, one after the other; only one batch is in memory at a time.
+        """Score images and decide which are defective. Files are read a batch at a time.
 
         Args:
             images: as for ``fit``.
-            false_positive_rate: share of normal images that may be judged defective.
+            false_positive_rate: share of normal images that may be flagged as defective; at least
+                1 / (n + 1) for n training images, whatever is asked for.
 
         Returns:
             A ``Prediction`` for each image, in order.
@@ -142,26 +144,22 @@ class PaDiM(nn.Module):
             ModelError: the rate is out of range.
         """
         self._check_fitted()
-        threshold = None
-        if self.calibration is not None:
-            threshold = self.calibration.image_threshold(false_positive_rate)
-        sources = list_images(images)
+        check_rate(false_positive_rate)
+        return self._predictions(list_images(images), false_positive_rate)
 
-        def predictions() -> Iterator[Prediction]:
-            for start in range(0, len(sources), CPU_BATCH):
-                batch = sources[start : start + CPU_BATCH]
-                crops = [self.preprocessing.crop_of(source.read()) for source in batch]
-                maps, scores = self(torch.stack(crops))
-                p_values: Sequence[float | None] = [None] * len(batch)
-                if self.calibration is not None:
-                    p_values = self.calibration.p_values(scores).tolist()
-                for source, one, score, p in zip(
-                    batch, maps, scores.tolist(), p_values, strict=True
-                ):
-                    flag = None if threshold is None else score > threshold
-                    yield Prediction(source.path, score, p, flag, threshold, one)
-
-        return predictions()
+    def _predictions(self, sources: list[ImageSource], rate: float) -> Iterator[Prediction]:
+        for start in range(0, len(sources), BATCH):
+            batch = sources[start : start + BATCH]
+            crops = [self.preprocessing.crop_of(source.read()) for source in batch]
+            maps, scores = self(torch.stack(crops))
+            p_values: Sequence[float | None] = [None] * len(batch)
+            threshold = None
+            if self.calibration is not None:
+                p_values = self.calibration.p_values(scores).tolist()
+                threshold = self.calibration.image_threshold(rate)
+            for source, one, score, p in zip(batch, maps, scores.tolist(), p_values, strict=True):
+                flag = None if threshold is None else score > threshold
+                yield Prediction(source.path, score, p, flag, threshold, one.clone())
 
     def score(self, images: Images) -> Scores:
         """Score images of any size; ``forward`` of their crops.
@@ -189,7 +187,7 @@ class PaDiM(nn.Module):
 
         Returns:
             Anomaly maps, float32 (B, crop, crop), and image scores, float32 (B,), on the model's
-            device. Both are Mahalanobis distances: 0 is the mean of the normal images.
+            device: smoothed Mahalanobis distances (not squared). Normal images score low.
 
         Raises:
             NotFittedError: the model has not been fitted.
@@ -199,7 +197,8 @@ class PaDiM(nn.Module):
         self._check_crops(crops)
         if not len(crops):
             side = self.config.crop
-            return torch.zeros(0, side, side), torch.zeros(0)
+            empty = torch.zeros(0, side, side, device=self.device)
+            return empty, empty.new_zeros(0)
         return next(self.score_features([self.features(crops)]))
 
     def save(self, path: str | Path, is_half: bool = False) -> None:
@@ -228,14 +227,14 @@ class PaDiM(nn.Module):
                 model names.
 
         Raises:
-            ModelError: the file is not a model, the weights are not there any more, or the backbone
+            ModelError: the file is not a model, the weights file no longer exists, or the backbone
                 differs from the one that the model was fitted with.
         """
         from padim.model_file import load_model
 
         return load_model(Path(path), backbone)
 
-    # From here on: the same in steps, for callers that read images and share features themselves.
+    # Lower-level steps, for callers that read images and share feature maps themselves.
 
     def fit_crops(
         self,
@@ -294,7 +293,6 @@ class PaDiM(nn.Module):
         positions = self.grid[0] * self.grid[1]
         learner = strategy.learner(n_images, positions, self.config.epsilon, is_calibrated)
         _learn(features, self.embedding, learner)
-        del features  # their memory is free while the factors are made
         self.gaussian = learner.finish()
         if learner.leave_one_out is not None:
             self.calibration = self._calibrate(learner.leave_one_out)
@@ -319,7 +317,7 @@ class PaDiM(nn.Module):
 
     @torch.inference_mode()
     def score_features(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
-        """``forward`` of batch after batch of feature maps, by all processes that fitted it."""
+        """Score batches of feature maps; every process must call it if Gaussians are sharded."""
         self._check_fitted()
         assert self.embedding is not None and self.gaussian is not None
         embedding = self.embedding
@@ -334,7 +332,7 @@ class PaDiM(nn.Module):
         return isinstance(self.gaussian, PatchGaussian)
 
     def gather(self) -> None:
-        """Let rank 0 hold all Gaussians, so that it can ``save`` them."""
+        """Collect all Gaussians on rank 0, which can then ``save`` them; other ranks hold none."""
         self._check_fitted()
         assert self.gaussian is not None
         self.gaussian = self.gaussian.gathered()
@@ -385,6 +383,14 @@ class PaDiM(nn.Module):
                 f"(B, 3, {side}, {side}); fit, score and predict take images of any size"
             )
 
+    def get_extra_state(self) -> dict[str, float]:
+        """What else the tensors of a ``state_dict`` depend on; another model refuses them."""
+        names = ("resize", "crop", "epsilon", "sigma")
+        return {name: getattr(self.config, name) for name in names}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        """Nothing is taken over: the values have been compared before."""
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
@@ -394,8 +400,15 @@ class PaDiM(nn.Module):
             tensor = state_dict.get(prefix + name)
             return None if tensor is None else torch.empty_like(tensor, device=self.device)
 
-        ids, projection = state_dict.get(f"{prefix}embedding.ids"), like("embedding.projection")
+        stored = state_dict.get(f"{prefix}_extra_state")
+        if stored is not None and stored != self.get_extra_state():
+            raise ModelError(f"the state is of {stored}, this model of {self.get_extra_state()}")
+        if not any(name.startswith(f"{prefix}gaussian.") for name in state_dict):
+            super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+            return
+        ids, projection = like("embedding.ids"), like("embedding.projection")
         if ids is not None or projection is not None:
+            ids = None if ids is None else ids.copy_(state_dict[f"{prefix}embedding.ids"])
             self._set_reduction(Reduction(ids, projection))
         mean, factor = like("gaussian.mean"), like("gaussian.factor")
         self.gaussian = self.calibration = None
@@ -418,7 +431,7 @@ def _learn(
             learner.update(embedding(part).flatten(1, 2))
 
 
-def _even(batches: Iterable[torch.Tensor], size: int = CPU_BATCH) -> Iterator[torch.Tensor]:
+def _even(batches: Iterable[torch.Tensor], size: int = BATCH) -> Iterator[torch.Tensor]:
     """The same images (B, ...), ``size`` at a time; the last batch may be smaller."""
     rest: torch.Tensor | None = None
     for batch in batches:

@@ -2,7 +2,8 @@
 
 Every reduction is linear in the channels: it keeps some of them (``ids``) or projects all of them
 (``projection``). To add one, add its name to ``config.REDUCTIONS`` and a case to
-``draw_reduction``, or to ``fit_pca`` if it has to see the training images.
+``draw_reduction``. One that is learned from the training images, as PCA is, also needs a case in
+``PaDiM._fit_reduction`` and, if it reads the feature maps twice, in ``PaDiM.fit_crops``.
 """
 
 from __future__ import annotations

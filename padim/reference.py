@@ -1,6 +1,6 @@
-"""The paper on one page: NumPy float64, plain loops, one function an equation.
+"""The paper on one page: NumPy float64, plain loops, one function per equation.
 
-Slow and simple on purpose. The tests hold the library against it. Feature maps and embeddings of an
+Slow and simple on purpose. The tests compare the library with it. Feature maps and embeddings of an
 image have the channels last: (H, W, C). Defard et al., arXiv 2011.08785.
 """
 
@@ -86,5 +86,5 @@ def threshold(scores: Array, false_positive_rate: float) -> float:
         false_positive_rate: at least 1 / (N + 1). The new image counts among the normal ones
             (conformal prediction: Vovk, Gammerman and Shafer, 2005).
     """
-    allowed = int(false_positive_rate * (len(scores) + 1) + 1e-9)
+    allowed = min(max(1, int(false_positive_rate * (len(scores) + 1) + 1e-9)), len(scores))
     return float(np.sort(scores)[::-1][allowed - 1])

@@ -174,7 +174,7 @@ def test_merged_learners_need_shares_of_their_own() -> None:
         first.merge(again)
     other = GaussianLearner(40, EPSILON, shard=slice(20, 40)).update(train[20:])
     whole = GaussianLearner(40, EPSILON).merge(other)  # before its own images come
-    with pytest.raises(ModelError, match="not all from 0 to 40"):
+    with pytest.raises(ModelError, match="not all from 0 to 39"):
         whole.state()
     expected = GaussianLearner(40, EPSILON).update(train).finish()
     found = whole.update(train[:20])

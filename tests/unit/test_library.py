@@ -101,6 +101,50 @@ def test_it_is_a_module(model: PaDiM, backbone: Backbone, folder: Path) -> None:
     assert (model.grid, PaDiM(backbone).grid) == ((16, 16), (56, 56))
 
 
+@pytest.mark.parametrize("other", [{"epsilon": 0.1}, {"sigma": 2.0}, {"resize": 80}])
+def test_a_state_of_another_configuration_is_refused(
+    model: PaDiM, backbone: Backbone, other: dict
+) -> None:
+    with pytest.raises(ModelError, match=next(iter(other))):
+        PaDiM(backbone, config(**other)).load_state_dict(model.state_dict())
+
+
+def test_a_state_is_a_copy_and_a_part_of_it_unfits_nothing(
+    model: PaDiM, backbone: Backbone, folder: Path
+) -> None:
+    other = PaDiM(backbone, config())
+    other.load_state_dict(model.state_dict())
+    assert other.embedding.ids.data_ptr() != model.embedding.ids.data_ptr()
+    part = {k: v for k, v in model.state_dict().items() if k.startswith("backbone")}
+    other.load_state_dict(part, strict=False)
+    assert other.score(folder)[0].equal(model.score(folder)[0])
+
+
+def test_pictures_in_memory_are_read_as_their_files_are(model: PaDiM, tmp_path: Path) -> None:
+    """Turned by their tag, with 16 bits scaled, not clipped; and views of arrays in any order."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    draw_image(3).crop((0, 0, 48, 30)).save(tmp_path / "turned.png", exif=exif)
+    deep = (np.asarray(draw_image(4).convert("L")).astype(np.uint16)) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for path in (tmp_path / "turned.png", tmp_path / "deep.png"):
+        assert model.score(Image.open(path))[0].equal(model.score(path)[0])
+    pixels = np.asarray(draw_image(5))
+    assert model.score(pixels[:, ::-1, ::-1])[0].equal(
+        model.score(np.ascontiguousarray(pixels[:, ::-1, ::-1]))[0]
+    )
+    (tmp_path / "cut.png").write_bytes((tmp_path / "deep.png").read_bytes()[:300])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(ImageError, match=r"cut\.png"):
+        model.score(cut)
+
+
+def test_a_rate_is_checked_without_a_calibration_too(backbone: Backbone) -> None:
+    two = PaDiM(backbone, config()).fit([draw_image(0), draw_image(1)])
+    for rate in (7, "0.01"):
+        with pytest.raises(ModelError, match="false_positive_rate"):
+            two.predict(draw_image(0), rate)
+
+
 @pytest.mark.parametrize("reduction", ["random", "pca"])
 def test_fitting_again_starts_afresh(backbone: Backbone, folder: Path, reduction: str) -> None:
     options = config(reduction=reduction)
