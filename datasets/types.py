@@ -118,7 +118,7 @@ def checked_class(
 
     Args:
         name, root, train, test: as ``AnomalyClass`` has them.
-        train_place, test_place: where they were searched, for messages.
+        train_place, test_place: the places that were searched, for messages.
 
     Raises:
         DataError: too few training images, or no test image.

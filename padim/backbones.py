@@ -193,6 +193,11 @@ class Backbone(nn.Module):
         """Where the network computes."""
         return next(self.parameters()).device
 
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the weights are random, so that scores are no results of PaDiM."""
+        return self.weights == "random"
+
     def grid(self, crop: int) -> tuple[int, int]:
         """Height and width of the largest feature map of a ``crop`` x ``crop`` image.
 

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import overload
 
+import numpy as np
 import torch
 from torch import nn
 
 from padim.anomaly_map import image_scores
 from padim.errors import ModelError
 
-MAX_PIXELS = 1_000_000  # about so many of the pixels of all training images are used
+MAX_PIXELS = 1_000_000  # used of all pixels of the training images, approximately
 # Of their scores the quantiles at these rates are kept: 100 for each power of ten from 1e-6 to 1.
 LOWEST_EXPONENT = -6
 RATES_PER_DECADE = 100
@@ -107,6 +109,23 @@ class Calibration(nn.Module):
         wanted = torch.log10(torch.tensor(false_positive_rate, dtype=torch.float64))
         index = int(((wanted - LOWEST_EXPONENT) * RATES_PER_DECADE).round())
         return float(self.pixel_levels[max(0, min(index, N_PIXEL_RATES - 1))])
+
+
+@overload
+def is_above(scores: float, threshold: float) -> bool: ...
+@overload
+def is_above(scores: np.ndarray, threshold: float) -> np.ndarray: ...
+def is_above(scores: float | np.ndarray, threshold: float) -> bool | np.ndarray:
+    """Whether a score is above the threshold. A score equal to the threshold is not.
+
+    Args:
+        scores: image scores or map values, one number or an array of any shape.
+        threshold: of the same unit.
+
+    Returns:
+        bool, of the shape of ``scores``.
+    """
+    return scores > threshold
 
 
 def sampling_step(n_pixels: int, side: int) -> int:

@@ -70,7 +70,7 @@ class GaussianLearner:
         self._images = range(n_images)[shard or slice(None)]
         self._seen = [self._images[:0]]  # this learner's own images first, then merged shards
         self._positions = positions
-        self._n_kept = n_images  # so many of all embeddings are kept
+        self._n_kept = n_images  # the number of images whose embeddings are kept
         self._parts: list[_Part] = []
 
     def update(self, embeddings: torch.Tensor) -> GaussianLearner:
@@ -309,7 +309,7 @@ class _Part:
         dim = mean.shape[1]
 
         def low_rank(block: slice) -> None:
-            rows = scaled_deviations(self.rows[block], mean[block])
+            rows = scaled_deviations(self.rows[block], mean[block], n_images)
             gram = linalg.gram(rows)
             factor[block] = linalg.low_rank_factors(rows, gram, epsilon)
             if left_out is not None:
@@ -322,7 +322,7 @@ class _Part:
                 sigma = linalg.covariance_of_sums(self.scatter[block], mean[block], n_images)
             factor[block] = linalg.dense_factors(sigma, epsilon)
             if left_out is not None:
-                rows = (self.rows[block] - mean[block, None]).div_((n_images - 1) ** 0.5)
+                rows = scaled_deviations(self.rows[block], mean[block], n_images)
                 left_out[block] = linalg.dense_leave_one_out(rows, sigma, n_images, epsilon)
 
         is_low_rank = n_images <= dim

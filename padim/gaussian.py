@@ -44,7 +44,7 @@ def covariance(embeddings: torch.Tensor, mean: torch.Tensor, epsilon: float) -> 
     Returns:
         (P, d, d).
     """
-    rows = scaled_deviations(embeddings, mean)
+    rows = scaled_deviations(embeddings, mean, embeddings.shape[1])
     return regularised(torch.bmm(rows.transpose(1, 2), rows), epsilon)
 
 
@@ -72,9 +72,9 @@ def mahalanobis(
     return squared.sqrt().T
 
 
-def scaled_deviations(embeddings: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """The rows y_k = (x_k - mu) / sqrt(N-1), (P, N, d): Sigma = Y'Y + epsilon I."""
-    return (embeddings - mean[:, None]).div_(math.sqrt(embeddings.shape[1] - 1))
+def scaled_deviations(embeddings: torch.Tensor, mean: torch.Tensor, n_images: int) -> torch.Tensor:
+    """The rows y_k = (x_k - mu) / sqrt(N-1), (P, n, d); of all N, Sigma = Y'Y + epsilon I."""
+    return (embeddings - mean[:, None]).div_(math.sqrt(n_images - 1))
 
 
 def regularised(matrices: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -153,7 +153,7 @@ class PatchGaussian(nn.Module):
         return self
 
     def get_extra_state(self) -> bool:
-        """The form of the factors, which ``state_dict`` carries beside the tensors."""
+        """The form of the factors, which ``state_dict`` stores with the tensors."""
         return self.is_low_rank
 
     def set_extra_state(self, state: bool) -> None:

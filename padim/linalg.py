@@ -24,8 +24,8 @@ import torch
 from padim.errors import ModelError
 from padim.gaussian import regularised
 
-LEAF = 16  # a triangle of so many rows is inverted in one step
-STRIPS = 4  # a triangle is multiplied in so many strips, which leaves out 3/8 of the square
+LEAF = 16  # a triangle of at most this many rows is inverted in one step
+STRIPS = 4  # a triangle is multiplied in strips; 4 leave out 3/8 of the square
 PACKED = 64  # positions whose triangles are packed at a time
 
 

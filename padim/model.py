@@ -12,7 +12,7 @@ from torch import nn
 
 from padim.anomaly_map import AnomalyMap, image_scores
 from padim.backbones import Backbone, normalise
-from padim.calibration import Calibration, check_rate
+from padim.calibration import Calibration, check_rate, is_above
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.errors import ImageError, ModelError, NotFittedError
@@ -158,7 +158,7 @@ class PaDiM(nn.Module):
                 p_values = self.calibration.p_values(scores).tolist()
                 threshold = self.calibration.image_threshold(rate)
             for source, one, score, p in zip(batch, maps, scores.tolist(), p_values, strict=True):
-                flag = None if threshold is None else score > threshold
+                flag = None if threshold is None else is_above(score, threshold)
                 yield Prediction(source.path, score, p, flag, threshold, one.clone())
 
     def score(self, images: Images) -> Scores:
@@ -178,7 +178,6 @@ class PaDiM(nn.Module):
         side = self.config.crop
         return self(torch.stack(crops) if crops else torch.empty(0, 3, side, side).byte())
 
-    @torch.no_grad()
     def forward(self, crops: torch.Tensor) -> Scores:
         """Score crops.
 
@@ -240,6 +239,7 @@ class PaDiM(nn.Module):
         self,
         batches: Iterable[torch.Tensor],
         n_images: int,
+        is_calibrated: bool = True,
         strategy: OneProcess | ProcessGroup = ONE_PROCESS,
     ) -> PaDiM:
         """``fit`` on crops.
@@ -247,6 +247,7 @@ class PaDiM(nn.Module):
         Args:
             batches: uint8 crops (B, 3, crop, crop).
             n_images: N, of all batches and processes together.
+            is_calibrated: whether to compute leave-one-out scores.
             strategy: how several processes fit together, each on its shard of the images.
 
         Raises:
@@ -255,9 +256,8 @@ class PaDiM(nn.Module):
         features: Iterable[FeatureMaps] = self.feature_batches(batches)
         if self.config.reduction == "pca":
             features = list(features)  # gone through twice
-        return self.fit_features(features, n_images, strategy=strategy)
+        return self.fit_features(features, n_images, is_calibrated, strategy)
 
-    @torch.inference_mode()
     def feature_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         """The feature maps of many crops, in order.
 
@@ -280,7 +280,7 @@ class PaDiM(nn.Module):
         Args:
             features: batches of feature maps; with ``pca`` iterated twice.
             n_images: as in ``fit_crops``.
-            is_calibrated: whether to compute leave-one-out scores.
+            is_calibrated: as in ``fit_crops``.
             strategy: as in ``fit_crops``.
             reduction: principal components that the caller has found already; None to find them.
 
@@ -314,6 +314,27 @@ class PaDiM(nn.Module):
             return parts[0]
         in_order = [parts[start] for start in sorted(parts)]
         return [torch.cat(feature_maps) for feature_maps in zip(*in_order, strict=True)]
+
+    @torch.inference_mode()
+    def principal_components(
+        self,
+        features: Iterable[FeatureMaps],
+        dim: int,
+        strategy: OneProcess | ProcessGroup = ONE_PROCESS,
+    ) -> torch.Tensor:
+        """The first ``dim`` principal components of all channels, float32 (C, dim).
+
+        Args:
+            features: batches of feature maps of the training images.
+            dim: components kept.
+            strategy: as in ``fit_crops``.
+        """
+        n_channels = sum(self.backbone.channels)
+        all_channels = Reduction(ids=torch.arange(n_channels))
+        embed = PatchEmbedding(self.backbone.channels, all_channels).to(self.device)
+        all_reduce = strategy.all_reduce if strategy.world_size > 1 else None
+        components = fit_pca(map(embed, features), dim, n_channels, all_reduce)
+        return strategy.broadcast(components)  # one sign for all
 
     @torch.inference_mode()
     def score_features(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
@@ -352,15 +373,9 @@ class PaDiM(nn.Module):
         if self.config.reduction != "pca":
             return
         if reduction is None:
-            n_channels = sum(self.backbone.channels)
-            all_channels = Reduction(ids=torch.arange(n_channels))
-            embed = PatchEmbedding(self.backbone.channels, all_channels).to(self.device)
             assert self.config.embedding_dim is not None
-            all_reduce = strategy.all_reduce if strategy.world_size > 1 else None
-            projection = fit_pca(
-                map(embed, features), self.config.embedding_dim, n_channels, all_reduce
-            )
-            reduction = Reduction(projection=strategy.broadcast(projection))  # one sign for all
+            components = self.principal_components(features, self.config.embedding_dim, strategy)
+            reduction = Reduction(projection=components)
         self._set_reduction(reduction)
 
     def _calibrate(self, left_out: torch.Tensor) -> Calibration:
@@ -406,10 +421,9 @@ class PaDiM(nn.Module):
         if not any(name.startswith(f"{prefix}gaussian.") for name in state_dict):
             super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
             return
-        ids, projection = like("embedding.ids"), like("embedding.projection")
-        if ids is not None or projection is not None:
-            ids = None if ids is None else ids.copy_(state_dict[f"{prefix}embedding.ids"])
-            self._set_reduction(Reduction(ids, projection))
+        ids, projection = state_dict.get(f"{prefix}embedding.ids"), like("embedding.projection")
+        if ids is not None or projection is not None:  # the ids decide how many a layer has
+            self._set_reduction(Reduction(None if ids is None else ids.clone(), projection))
         mean, factor = like("gaussian.mean"), like("gaussian.factor")
         self.gaussian = self.calibration = None
         if mean is not None and factor is not None:

@@ -20,7 +20,7 @@ from padim.parallel.process_group import ProcessGroup
 
 
 class ShardedGaussian(nn.Module):
-    """The Gaussians of all positions, of which this process holds a shard.
+    """The Gaussians of all positions; this process holds a shard of them.
 
     It is used as a ``PatchGaussian`` is, by all processes at the same time.
 

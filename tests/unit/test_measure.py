@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from datasets.types import AnomalyClass, Sample
-from padim.calibration import Calibration
+from padim.calibration import Calibration, is_above
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.class_scores import ClassScores
-from utils.evaluation.decision import is_above
 from utils.evaluation.measure import measure_class
 
 SIDE = 8

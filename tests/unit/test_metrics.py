@@ -12,7 +12,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from utils.evaluation.decision import is_above
+from padim.calibration import is_above
 from utils.evaluation.metrics import misranked, region_weights
 
 

@@ -7,10 +7,9 @@ import torch
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from datasets.types import AnomalyClass
-from padim.calibration import Calibration
+from padim.calibration import Calibration, is_above
 from utils.evaluation.class_record import ClassRecord, CurvePoints, ImageRecord, Threshold
 from utils.evaluation.class_scores import ClassScores
-from utils.evaluation.decision import is_above
 from utils.evaluation.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
 
 PAPER_ORDER = TEXTURES + OBJECTS

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from datasets.loading.labelled import Batch
-from padim.embedding import PatchEmbedding
 from padim.model import PaDiM
-from padim.reduction import Reduction, fit_pca
+from padim.reduction import Reduction
 from utils.evaluation.class_scores import ClassScores, score_class
 from utils.experiment.configuration import Layers, ModelSpec, Protocol
 from utils.experiment.feature_store import FeatureStore
@@ -73,15 +72,11 @@ class ClassFeatures:
                 inverted.
         """
         model = PaDiM(self._network.tapped(spec.layers), self._protocol.config_of(spec))
-        features: FeatureMaps
-        if self._stores is not None:
-            features = self._stores[0].of(self._network.indices(spec.layers))
-            reduction = self._principal_components(model, spec, features)
-        else:
-            features = model.feature_batches(batch.images for batch in self._train)
-            reduction = None
-            if spec.reduction == "pca":  # needs all images before it reduces the first
-                features = list(features)
+        if self._stores is None:
+            crops = (batch.images for batch in self._train)
+            return model.fit_crops(crops, self._n_train, is_calibrated, self._group)
+        features = self._stores[0].of(self._network.indices(spec.layers))
+        reduction = self._principal_components(model, spec, features)
         return model.fit_features(
             features, self._n_train, is_calibrated, self._group, reduction=reduction
         )
@@ -99,15 +94,10 @@ class ClassFeatures:
         """With ``pca``, the first of the components, which are computed once for all models."""
         if spec.reduction != "pca":
             return None
-        channels, group = model.backbone.channels, self._group
         if spec.layers not in self._components:
-            n_channels = sum(channels)
-            embed = PatchEmbedding(channels, Reduction(ids=torch.arange(n_channels)))
-            all_reduce = group.all_reduce if group.world_size > 1 else None
-            every = fit_pca(
-                map(embed.to(model.device), features), n_channels, n_channels, all_reduce
-            )
-            self._components[spec.layers] = group.broadcast(every)  # one sign for all
+            n_channels = sum(model.backbone.channels)
+            every = model.principal_components(features, n_channels, self._group)
+            self._components[spec.layers] = every
         kept = self._components[spec.layers][:, : spec.embedding_dim].contiguous()
         return Reduction(projection=kept)
 

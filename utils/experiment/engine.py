@@ -105,8 +105,14 @@ class Engine:
         folder = self.scratch if is_shared else None
         for name, tasks in by_backbone.items():
             features = ClassFeatures(
-                *(self.networks[name], train, test, counts, len(work.item.train)),
-                *(self.protocol, self.processes, folder),
+                self.networks[name],
+                train,
+                test,
+                counts,
+                len(work.item.train),
+                self.protocol,
+                self.processes,
+                folder,
             )
             for task in tasks:
                 self.run_task(task, features, work, started)

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, of which the first one writes.
+    """The processes of a run. Only rank 0 writes files.
 
     Attributes:
         group: the process group.

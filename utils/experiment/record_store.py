@@ -43,7 +43,7 @@ class RecordStore:
         folder: of the records.
         settings: everything that decides the numbers, but the data.
         kind: what a name is the name of, such as ``class``.
-        remedy: what can be done about a record of other settings, beside another ``--save_path``.
+        remedy: how to resolve a record of other settings, other than a new ``--save_path``.
     """
 
     folder: Path

@@ -245,7 +245,7 @@ class RunClassWriter:
         self._record: ClassRecord | None = None
 
     def fitted(self, model: PaDiM) -> None:
-        """Begin to write the model file; it takes its time, so scoring goes on beside it."""
+        """Start writing the model file in the background, while the test images are scored."""
         if model.is_gathered:
             self._save(model)
 

@@ -85,7 +85,7 @@ def _facts(
 
 
 def _row(writer: ImageWriter, item: Judgement) -> PredictionRow:
-    """A row of the page; the overlay is an address beside the page, if there is one."""
+    """A row of the page; the address of the overlay, if there is one, is relative to the page."""
     path = writer.overlay_path(item.name)
     address = path.relative_to(writer.options.save_path).as_posix()
     overlay = address if path.is_file() else None

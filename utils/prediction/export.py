@@ -27,8 +27,7 @@ def export(options: ExportOptions) -> None:
     if output.suffix != ".onnx":
         raise OptionError(f"--output {output} does not end in .onnx")
     model = load_model(options.model, weights=options.weights)
-    is_untrained = model.backbone.weights == "random"
-    warn([UNTRAINED] * is_untrained)
+    warn([UNTRAINED] * model.backbone.is_untrained)
     output.parent.mkdir(parents=True, exist_ok=True)
     is_normalised = options.input_type == "normalised"
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as folder:

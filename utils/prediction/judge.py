@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from datasets.loading.unlabelled import FoundImage
-from padim.calibration import Calibration
-from utils.evaluation.decision import is_above
+from padim.calibration import Calibration, is_above
 
 
 @dataclass(frozen=True)

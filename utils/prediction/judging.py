@@ -53,10 +53,9 @@ def predict(options: PredictOptions) -> int:
     save_path = options.save_path
     images = find_images(options.input, [save_path, save_path / "maps", save_path / "overlays"])
     model = load_model(options.model, weights=options.weights, device=device)
-    is_untrained = model.backbone.weights == "random"
     assert model.embedding is not None
     judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
-    warnings = [UNTRAINED] * is_untrained + judge.doubts()
+    warnings = [UNTRAINED] * model.backbone.is_untrained + judge.doubts()
     check_writable(save_path)
     with locked(save_path):
         make_room(options)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from padim.calibration import is_above
 from utils.report.figures import PREDICTED, heat_colours, outline
 
 LEVELS_PER_UNIT = 65535 / 8  # a 16-bit map saturates at 8 times the pixel threshold
@@ -77,12 +78,12 @@ def draw_overlay(
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
     width, height = picture.size
     units = placement.on_image(crop_map, width, height)
-    is_above = units > 1
+    flagged = is_above(units, 1)
     levels = np.clip(units * (255 / BRIGHTEST), 0, 255).astype(np.uint8)
     heat = Image.blend(picture, Image.fromarray(heat_colours()[levels]), HEAT_ALPHA)
-    picture.paste(heat, mask=Image.fromarray(is_above))
+    picture.paste(heat, mask=Image.fromarray(flagged))
     if has_threshold:
-        picture.paste(PREDICTED, mask=Image.fromarray(outline(is_above)))
+        picture.paste(PREDICTED, mask=Image.fromarray(outline(flagged)))
     box = placement.box(width, height)
     shown = _hatched(picture)
     shown.paste(picture.crop(box), box[:2])

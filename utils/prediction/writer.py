@@ -18,7 +18,7 @@ from utils.prediction.outputs import output_path
 from utils.prediction.overlay import Placement, draw_overlay, map_levels
 from utils.system.files import written_whole
 
-# Of errors in writing, those of one image: its name, or another image's where a folder goes.
+# Errors of one image, not of the disk: its name, or another image with the name of its folder.
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)
 
 

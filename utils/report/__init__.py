@@ -1,4 +1,4 @@
-"""Tables, curves, figures and pages of what was measured, beside the published numbers.
+"""Tables, curves, figures and pages of what was measured, compared with the published numbers.
 
 Imports `datasets`, `utils.evaluation` and `utils.system`.
 """

@@ -1,4 +1,4 @@
-"""Our numbers beside the published ones."""
+"""Our numbers compared with the published ones."""
 
 from __future__ import annotations
 

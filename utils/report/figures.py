@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
+from padim.calibration import is_above
 from utils.evaluation.class_record import Threshold
-from utils.evaluation.decision import is_above
 from utils.report.text import printable
 
 PANELS = ("image", "ground truth", "anomaly map", "predicted mask", "segmentation")

@@ -42,7 +42,7 @@ def reproduce(options: ReproduceOptions) -> None:
     jobs = plan.jobs(options.tables, options.backbones, options.draws)
     classes = {dataset: _read_classes(dataset, options) for dataset in jobs}
     networks = _load_networks(jobs, options, device)
-    run = _Reproduction(options, device, networks)
+    run = _Reproduction(options, device, networks, describe(device))
     warn(run.warnings)
     n_done = 0
     with locked(options.save_path), always(run.report):
@@ -85,6 +85,7 @@ class _Reproduction:
     options: ReproduceOptions
     device: torch.device
     networks: Mapping[str, Network]
+    environment: Mapping[str, str]
 
     @property
     def warnings(self) -> list[str]:
@@ -95,7 +96,7 @@ class _Reproduction:
         options = self.options
         checksums = {name: network.whole.checksum for name, network in self.networks.items()}
         results = read_results(options.save_path / "records", checksums, options.is_untrained)
-        facts = Facts(options.draws, self.warnings, describe(self.device))
+        facts = Facts(options.draws, self.warnings, self.environment)
         write_report(options.save_path, list(results), facts)
 
     def run_dataset(
@@ -132,5 +133,5 @@ class _Reproduction:
             protocol,
             self.networks[job.backbone].whole.checksum,
             options.is_untrained,
-            describe(self.device),
+            self.environment,
         )

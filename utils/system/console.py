@@ -1,4 +1,4 @@
-"""What the user is told on stderr, beside errors: warnings, lines and progress bars."""
+"""What the user is told on stderr apart from errors: warnings, lines and progress bars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 
 def warn(warnings: Sequence[str]) -> None:
-    """Print what must be read beside the numbers, a line each."""
+    """Print what must be read with the numbers, one line each."""
     sys.stdout.flush()  # keeps the lines in the order they are written
     for warning in warnings:
         print(f"!!! {warning}", file=sys.stderr, flush=True)

@@ -19,8 +19,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         path: the file to make or replace.
 
     Yields:
-        A path beside it to write to. It becomes ``path`` if the block ends well, and is removed
-        if not.
+        A path in the same folder to write to. It becomes ``path`` if the block ends well, and is
+        removed if not.
     """
     partial = path.with_name(f".partial-{path.name}")
     try:
