@@ -56,7 +56,7 @@ def check_mask_size(image: Path, mask: Path) -> None:
     Raises:
         DataError: they do not, or one of them is not an image.
     """
-    from padim.preprocessing import image_size  # imports PyTorch, which --help does without
+    from padim.image_file import image_size  # imports PyTorch, which --help does without
 
     image_wh, mask_wh = image_size(image), image_size(mask)
     if image_wh != mask_wh:

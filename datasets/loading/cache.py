@@ -18,8 +18,10 @@ import numpy as np
 import torch
 
 from datasets.loading.video import mask_of_frame, read_frame
+from datasets.masks import read_mask
 from datasets.types import DataError, Sample
-from padim.preprocessing import Preprocessing, read_image, read_mask
+from padim.image_file import read_image
+from padim.preprocessing import Preprocessing
 
 VERSION = 1  # of how a crop is made; another one makes all that is kept invalid
 
