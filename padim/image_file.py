@@ -1,171 +1,197 @@
 """Image files to arrays of pixels.
 
 Pillow decodes: torchvision's PNG decoder is a third faster, but some damaged files make it crash
-the whole process.
+the whole process. Only five formats are ever tried, whatever a file is called. Sizes are checked
+before anything of that size is made: reading a file takes less than 1 GB, whatever its bytes are.
+Pixels that decode are used, also if the metadata around them are damaged.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Protocol, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from padim.errors import ImageError
+from padim.image_metadata import UPRIGHT, Header, turned, without_metadata
+from padim.pillow_image import DEEP_BITS, FORMATS, PillowImage, TooLargeError, check_webp
+from padim.quiet import quiet
+from padim.tiff_page import TiffPage, is_tiff
 
-# A rotated photograph is stored sideways and says so in this tag; 5 to 8 swap width and height.
-_TRANSPOSED = (5, 6, 7, 8)
-LOSSY = ("JPEG", "MPO")
-# Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
-# programs (PostScript) or have seen less care.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
+# From some rows of an image, (rows, width) or (rows, width, channels), to what is kept of them.
+Convert = Callable[[np.ndarray, Header], np.ndarray]
+Result = TypeVar("Result")
 
 
-def read_image(path: Path) -> np.ndarray:
+class Source(Protocol):
+    """An image that can be decoded: ``PillowImage`` or ``TiffPage``."""
+
+    header: Header
+
+    @property
+    def turn(self) -> int: ...
+
+    def chunks(self, has_alpha: bool) -> Iterable[np.ndarray]: ...
+
+
+def read_image(path: Path, bits: int = DEEP_BITS) -> np.ndarray:
     """Any image file as 8-bit RGB, (height, width, 3), upright.
 
-    Grey and palette images are converted, an alpha channel is dropped, and 16-bit values are scaled
-    from 0..65535 to 0..255 (not clipped).
+    Grey and palette images are converted, and an alpha channel is dropped. Values of 16 bits are
+    scaled from 0..2^bits - 1 to 0..255, not clipped.
+
+    Args:
+        path: the file.
+        bits: how many hold the values of a 16-bit file: a camera may use 10 or 12 of them.
 
     Raises:
-        ImageError: the file cannot be read, or holds values that are neither 8 nor 16 bit.
+        ImageError: the file cannot be read, or holds values of more bits or another kind.
     """
+    return _rgb(decode(path, _to_8_bit(str(path), bits))[0])
 
-    return _rgb(_to_8_bit(decode(path, _rgb_or_deep_grey), str(path)))
 
-
-def pixels_of(picture: Image.Image) -> np.ndarray:
+def pixels_of(picture: Image.Image, bits: int = DEEP_BITS) -> np.ndarray:
     """A PIL image in memory as ``read_image`` gives its file.
 
     Raises:
-        ImageError: it cannot be decoded, or holds values that are neither 8 nor 16 bit.
+        ImageError: it cannot be decoded, or holds values of more bits or another kind.
     """
     name = str(getattr(picture, "filename", "")) or "in memory"
     try:
-        upright = ImageOps.exif_transpose(_rgb_or_deep_grey(picture))
-        pixels = np.array(upright)
+        with quiet():
+            return _rgb(_gathered(PillowImage(picture, None), _to_8_bit(name, bits), False))
+    except (ImageError, MemoryError):
+        raise
+    except TooLargeError as error:
+        raise ImageError(f"image {name} {error}") from error
     except Exception as error:  # Pillow decodes a file when its pixels are first used
         raise ImageError(_unreadable(name, error)) from error
-    return _rgb(_to_8_bit(pixels, name))
+
+
+def read_header(path: Path) -> Header:
+    """What an image file says of itself; its pixels are not decoded.
+
+    Raises:
+        ImageError: the file is no image, or too large to be read.
+    """
+    return _with_source(path, lambda source: source.header)
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file when upright, from its header alone.
 
     Raises:
-        ImageError: the file is no image.
+        ImageError: as ``read_header``.
     """
+    return read_header(path).upright_size
+
+
+def decode(path: Path, convert: Convert, has_alpha: bool = False) -> tuple[np.ndarray, Header]:
+    """What ``convert`` makes of an image file, upright, and the file's header.
+
+    Args:
+        path: the file.
+        convert: called on some rows at a time, of grey or 3 channels; 8-bit or as stored.
+        has_alpha: whether an alpha channel comes along if there is one, as the last of 2 or 4.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    return _with_source(path, lambda image: (_gathered(image, convert, has_alpha), image.header))
+
+
+def _with_source(path: Path, use: Callable[[Source], Result]) -> Result:
     try:
-        with _opened(path) as image:
-            width, height = image.size
-            may_be_turned = image.format in (*LOSSY, "TIFF")
-            tags = image.getexif() if may_be_turned else {}
-            is_transposed = tags.get(ExifTags.Base.Orientation) in _TRANSPOSED
-            return (height, width) if is_transposed else (width, height)
-    except UnidentifiedImageError:
-        return _exotic_size(path)
-    except ImageError:
+        with quiet(), path.open("rb") as file:
+            return _use(path, file, use)
+    except (ImageError, MemoryError):
         raise
-    except Exception as error:  # as in _decode
-        raise ImageError(_unreadable(path, error)) from error
-
-
-def _rgb_or_deep_grey(image: Image.Image) -> Image.Image:
-    is_deep = image.mode.startswith("I") or image.mode == "F"
-    return image if is_deep or image.mode in ("RGB", "L") else image.convert("RGB")
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
-
-
-def decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Decode a file, turn it upright and convert it: (height, width) or (height, width, 3)."""
-    try:
-        with _opened(path) as image:
-            image.load()
-            # On a turned image Pillow forgets the format, which tells lossy masks: convert first.
-            converted = convert(image)
-            ImageOps.exif_transpose(converted, in_place=True)
-            return np.array(converted)
-    except UnidentifiedImageError:
-        return _read_exotic(path)
-    except ImageError:
-        raise
+    except TooLargeError as error:
+        raise ImageError(f"image {path} {error}") from error
+    except UnidentifiedImageError as error:
+        if path.stat().st_size == 0:
+            raise ImageError(f"image {path} is empty (0 bytes)") from error
+        raise ImageError(
+            f"{path} is not an image ({', '.join(FORMATS)}), or its first bytes are damaged"
+        ) from error
     except Exception as error:  # on a damaged file Pillow raises almost any exception
         raise ImageError(_unreadable(path, error)) from error
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image that is of a size to be read; Pillow's warnings are not printed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(path, *image.size)
-            yield image
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"image {path} has {width} x {height} pixels; at most {MAX_PIXELS} are read"
-        )
-
-
-def _exotic_size(path: Path) -> tuple[int, int]:
-    """``image_size`` of a file that Pillow does not know."""
-    _expect_tiff(path)
-    from tifffile import TiffFile  # slow to import
-
+def _use(path: Path, file: IO[bytes], use: Callable[[Source], Result]) -> Result:
+    """Open an image, and again without its metadata if these are in the way."""
+    start = file.read(32)
+    if start[8:12] == b"WEBP":
+        check_webp(start, path.stat().st_size)
     try:
-        with TiffFile(path) as file:
-            page: Any = file.pages[0]
-            return page.imagewidth, page.imagelength
-    except Exception as error:  # as in _read_exotic
-        raise ImageError(_unreadable(path, error)) from error
+        return _open(file, use)
+    except (ImageError, TooLargeError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, UnidentifiedImageError) and is_tiff(start):
+            return use(TiffPage(path))
+        bare = without_metadata(file)
+        if bare is None:
+            raise
+        try:
+            return _open(BytesIO(bare[0]), use, bare[1])
+        except Exception:
+            raise error from None
 
 
-def _expect_tiff(path: Path) -> None:
-    if path.stat().st_size == 0:
-        raise ImageError(f"image {path} is empty (0 bytes)")
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise ImageError(f"{path} is not an image, or its first bytes are damaged")
+def _open(file: IO[bytes], use: Callable[[Source], Result], exif: bytes = b"") -> Result:
+    file.seek(0)
+    # From an open file: Pillow would map an uncompressed one, with a wrong width if it is turned.
+    with Image.open(file, formats=FORMATS) as image:
+        if exif:
+            image.info["exif"] = exif
+        return use(PillowImage(image, file))
 
 
-def _read_exotic(path: Path) -> np.ndarray:
-    """A file that Pillow cannot decode, such as TIFF with 16 bits per colour, by tifffile."""
-    _check_size(path, *_exotic_size(path))
-    import tifffile  # slow to import, and hardly ever needed
-
-    try:
-        pixels = np.asarray(tifffile.imread(path))
-    except Exception as error:  # tifffile raises its own errors and many of Python's
-        raise ImageError(_unreadable(path, error)) from error
-    if pixels.ndim == 3 and pixels.shape[2] not in (3, 4) and pixels.shape[0] in (3, 4):
-        pixels = np.moveaxis(pixels, 0, 2)  # stored plane by plane
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-        raise ImageError(f"image {path} has shape {pixels.shape}; expected one grey or RGB image")
-    if pixels.ndim == 3:
-        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, :3]
-    return np.ascontiguousarray(pixels)
+def _gathered(source: Source, convert: Convert, has_alpha: bool) -> np.ndarray:
+    """What is made of all rows, upright."""
+    header, pixels, row = source.header, np.empty(0), 0
+    n_rows = (header.upright_size if source.turn == UPRIGHT else header.size)[1]
+    for levels in source.chunks(has_alpha):
+        part = convert(levels, header)
+        if row == 0:
+            pixels = np.empty((n_rows, *part.shape[1:]), part.dtype)
+        pixels[row : row + len(part)] = part
+        row += len(part)
+    return pixels if source.turn == UPRIGHT else turned(pixels, source.turn)
 
 
-def _to_8_bit(pixels: np.ndarray, name: str) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    is_integer = np.issubdtype(pixels.dtype, np.integer)
-    if not is_integer or pixels.min() < 0 or pixels.max() > 65535:
-        raise ImageError(
-            f"image {name} holds {pixels.dtype} values; expected whole numbers from 0 to 65535: "
-            "save it with 8 or 16 bits"
-        )
-    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+def _to_8_bit(name: str, bits: int) -> Convert:
+    def convert(levels: np.ndarray, header: Header) -> np.ndarray:
+        if levels.dtype == np.uint8:
+            return levels
+        low, high = levels.min(), levels.max()
+        if levels.dtype.kind not in "ui":
+            raise ImageError(
+                f"image {name} holds floating-point values, from {low:g} to {high:g}; expected "
+                "whole numbers: save it with 8 or 16 bits"
+            )
+        if low < 0 or high > 65535:
+            raise ImageError(
+                f"image {name} holds values from {low} to {high}; expected 0 to 65535: "
+                "save it with 8 or 16 bits"
+            )
+        top = 2 ** min(bits, header.bits) - 1
+        if high > top:
+            raise ImageError(
+                f"bits {bits} hold values up to {top}, but image {name} has {high}", "bits"
+            )
+        return ((levels.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+
+    return convert
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
