@@ -2,7 +2,8 @@
 
 One module per step, data going one way:
 
-    preprocessing  image file       -> uint8 crop (3, crop, crop)
+    image_file     image file       -> uint8 pixels (h, w, 3), upright
+    preprocessing  pixels           -> uint8 crop (3, crop, crop)
     backbones      crops            -> feature maps, one per layer
     embedding      feature maps     -> patch embeddings (B, H, W, d)
     gaussian       patch embeddings -> Mahalanobis distances (B, P)          equations 1 and 2

@@ -13,7 +13,7 @@ from PIL import Image
 
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import ImageError
-from padim.preprocessing import pixels_of, read_image
+from padim.image_file import pixels_of, read_image
 
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 Images = OneImage | Iterable[OneImage]

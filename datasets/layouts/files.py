@@ -56,11 +56,15 @@ def check_mask_size(image: Path, mask: Path) -> None:
     Raises:
         DataError: they do not, or one of them is not an image.
     """
-    from padim.preprocessing import image_size  # imports PyTorch, which --help does without
+    from datasets.masks import fitting_turns
+    from padim.image_file import read_header  # slow to import, and --help does without
 
-    image_wh, mask_wh = image_size(image), image_size(mask)
-    if image_wh != mask_wh:
+    image_header, mask_header = read_header(image), read_header(mask)
+    if not fitting_turns(mask_header, image_header):
+        (image_width, image_height), (width, height) = (
+            header.upright_size for header in (image_header, mask_header)
+        )
         raise DataError(
-            f"mask {mask} is {mask_wh[0]}x{mask_wh[1]} but its image {image} is "
-            f"{image_wh[0]}x{image_wh[1]}; they must have the same size"
+            f"mask {mask} is {width}x{height} but its image {image} is "
+            f"{image_width}x{image_height}; they must have the same size"
         )

@@ -19,7 +19,7 @@ import numpy as np
 from datasets.layouts.files import check_root, folders_in, images_in, some_of
 from datasets.loading.video import count_frames, mask_stack
 from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
-from padim.preprocessing import image_size
+from padim.image_file import image_size
 
 ABNORMAL = "abnormal"
 VIDEO_SUFFIX = ".avi"

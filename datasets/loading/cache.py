@@ -18,10 +18,12 @@ import numpy as np
 import torch
 
 from datasets.loading.video import mask_of_frame, read_frame
+from datasets.masks import read_mask
 from datasets.types import DataError, Sample
-from padim.preprocessing import Preprocessing, read_image, read_mask
+from padim.image_file import read_image
+from padim.preprocessing import Preprocessing
 
-VERSION = 1  # of how a crop is made; another one makes all that is kept invalid
+VERSION = 2  # of how a crop is made; another one makes all that is kept invalid
 
 
 @dataclass(frozen=True)
@@ -95,5 +97,5 @@ def read_sample(sample: Sample, preprocessing: Preprocessing) -> tuple[torch.Ten
     if sample.mask is None:
         return image, torch.zeros(image.shape[1:], dtype=torch.bool)
     if sample.mask_frame is None:
-        return image, how.crop_of_mask(read_mask(sample.mask))
+        return image, how.crop_of_mask(read_mask(sample.mask, sample.path))
     return image, how.crop_of_mask(mask_of_frame(sample.mask, sample.mask_frame))

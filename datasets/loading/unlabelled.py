@@ -19,7 +19,8 @@ from datasets.loading import workers
 from datasets.types import DataError
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
-from padim.preprocessing import Preprocessing, read_image
+from padim.image_file import read_image
+from padim.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from helpers import LONG, draw_class, expect_one_line
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES, read_class
+from datasets.masks import read_mask
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
@@ -122,7 +123,7 @@ def test_maps_of_single_layers_are_added(root: Path, done: Path) -> None:
     masks = torch.zeros(len(test), 224, 224, dtype=torch.bool)
     for index, sample in enumerate(item.test):
         if sample.mask is not None:
-            masks[index] = how.mask(sample.mask)
+            masks[index] = how.crop_of_mask(read_mask(sample.mask))
     pixels, overlap = rank_pixels(added, masks)
     found = rows(done, "layers")
     for metric, value in (("pixel_auroc", pixels.auroc), ("pro", overlap.pro)):

@@ -17,6 +17,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from torchvision import models
 
 from datasets.layouts.mvtec import read_class
+from datasets.masks import read_mask
 from datasets.types import Sample
 from padim.backbones import Backbone
 from padim.model import PaDiM
@@ -57,7 +58,7 @@ def test_every_number_is_that_of_the_model(hard_root: Path, tmp_path: Path) -> N
     masks = np.zeros(maps.shape, bool)
     for index, sample in enumerate(item.test):
         if sample.mask is not None:
-            masks[index] = preprocessing.mask(sample.mask)
+            masks[index] = preprocessing.crop_of_mask(read_mask(sample.mask))
 
     with (result(tmp_path / "out") / "scores/tiles.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
@@ -103,7 +104,11 @@ def test_the_worst_ranked_image_is_drawn_with_its_own_mask(hard_root: Path, tmp_
     item, preprocessing = read_class(hard_root, "tiles"), Preprocessing(200, 192)
     sample = {f"test/{s.defect}/{s.path.name}": s for s in item.test}[drawn[0]["path"]]
     np.testing.assert_array_equal(panels[0], preprocessing.image(sample.path).permute(1, 2, 0))
-    truth = preprocessing.mask(sample.mask) if sample.mask else np.zeros((192, 192), bool)
+    truth = (
+        preprocessing.crop_of_mask(read_mask(sample.mask))
+        if sample.mask
+        else np.zeros((192, 192), bool)
+    )
     np.testing.assert_array_equal(panels[1][:, :, 0] == 255, truth)
 
 

@@ -126,4 +126,9 @@ def test_random_preprocessing_is_random_by_every_method(tmp_path: Path) -> None:
     preprocessing = RandomPreprocessing(64, 48)
     assert not preprocessing.image(path).equal(Preprocessing(64, 48).image(path))
     assert preprocessing.image(path).equal(preprocessing.of(path).image(path))
-    assert preprocessing.mask(path).equal(preprocessing.of(path).mask(path))
+    mask = torch.rand(80, 90).numpy() > 0.5
+    assert (
+        not preprocessing.of(path)
+        .crop_of_mask(mask)
+        .equal(Preprocessing(64, 48).crop_of_mask(mask))
+    )

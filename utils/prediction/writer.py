@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets.loading.unlabelled import FoundImage
 from datasets.types import DataError
-from padim.preprocessing import read_image
+from padim.image_file import read_image
 from utils.prediction.judge import Judge
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path

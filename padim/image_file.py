@@ -1,0 +1,199 @@
+"""Image files to arrays of pixels.
+
+Pillow decodes: torchvision's PNG decoder is a third faster, but some damaged files make it crash
+the whole process. Only five formats are ever tried, whatever a file is called. Sizes are checked
+before anything of that size is made: reading a file takes less than 1 GB, whatever its bytes are.
+Pixels that decode are used, also if the metadata around them are damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from padim.errors import ImageError
+from padim.image_metadata import UPRIGHT, Header, turned, without_metadata
+from padim.pillow_image import DEEP_BITS, FORMATS, PillowImage, TooLargeError, check_webp
+from padim.quiet import quiet
+from padim.tiff_page import TiffPage, is_tiff
+
+# From some rows of an image, (rows, width) or (rows, width, channels), to what is kept of them.
+Convert = Callable[[np.ndarray, Header], np.ndarray]
+Result = TypeVar("Result")
+
+
+class Source(Protocol):
+    """An image that can be decoded: ``PillowImage`` or ``TiffPage``."""
+
+    header: Header
+
+    @property
+    def turn(self) -> int: ...
+
+    def chunks(self, has_alpha: bool) -> Iterable[np.ndarray]: ...
+
+
+def read_image(path: Path, bits: int = DEEP_BITS) -> np.ndarray:
+    """Any image file as 8-bit RGB, (height, width, 3), upright.
+
+    Grey and palette images are converted, and an alpha channel is dropped. Values of 16 bits are
+    scaled from 0..2^bits - 1 to 0..255, not clipped.
+
+    Args:
+        path: the file.
+        bits: how many hold the values of a 16-bit file: a camera may use 10 or 12 of them.
+
+    Raises:
+        ImageError: the file cannot be read, or holds values of more bits or another kind.
+    """
+    return _rgb(decode(path, _to_8_bit(str(path), bits))[0])
+
+
+def pixels_of(picture: Image.Image, bits: int = DEEP_BITS) -> np.ndarray:
+    """A PIL image in memory as ``read_image`` gives its file.
+
+    Raises:
+        ImageError: it cannot be decoded, or holds values of more bits or another kind.
+    """
+    name = str(getattr(picture, "filename", "")) or "in memory"
+    try:
+        with quiet():
+            return _rgb(_gathered(PillowImage(picture, None), _to_8_bit(name, bits), False))
+    except (ImageError, MemoryError):
+        raise
+    except TooLargeError as error:
+        raise ImageError(f"image {name} {error}") from error
+    except Exception as error:  # Pillow decodes a file when its pixels are first used
+        raise ImageError(_unreadable(name, error)) from error
+
+
+def read_header(path: Path) -> Header:
+    """What an image file says of itself; its pixels are not decoded.
+
+    Raises:
+        ImageError: the file is no image, or too large to be read.
+    """
+    return _with_source(path, lambda source: source.header)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file when upright, from its header alone.
+
+    Raises:
+        ImageError: as ``read_header``.
+    """
+    return read_header(path).upright_size
+
+
+def decode(path: Path, convert: Convert, has_alpha: bool = False) -> tuple[np.ndarray, Header]:
+    """What ``convert`` makes of an image file, upright, and the file's header.
+
+    Args:
+        path: the file.
+        convert: called on some rows at a time, of grey or 3 channels; 8-bit or as stored.
+        has_alpha: whether an alpha channel comes along if there is one, as the last of 2 or 4.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    return _with_source(path, lambda image: (_gathered(image, convert, has_alpha), image.header))
+
+
+def _with_source(path: Path, use: Callable[[Source], Result]) -> Result:
+    try:
+        with quiet(), path.open("rb") as file:
+            return _use(path, file, use)
+    except (ImageError, MemoryError):
+        raise
+    except TooLargeError as error:
+        raise ImageError(f"image {path} {error}") from error
+    except UnidentifiedImageError as error:
+        if path.stat().st_size == 0:
+            raise ImageError(f"image {path} is empty (0 bytes)") from error
+        raise ImageError(
+            f"{path} is not an image ({', '.join(FORMATS)}), or its first bytes are damaged"
+        ) from error
+    except Exception as error:  # on a damaged file Pillow raises almost any exception
+        raise ImageError(_unreadable(path, error)) from error
+
+
+def _use(path: Path, file: IO[bytes], use: Callable[[Source], Result]) -> Result:
+    """Open an image, and again without its metadata if these are in the way."""
+    start = file.read(32)
+    if start[8:12] == b"WEBP":
+        check_webp(start, path.stat().st_size)
+    try:
+        return _open(file, use)
+    except (ImageError, TooLargeError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, UnidentifiedImageError) and is_tiff(start):
+            return use(TiffPage(path))
+        bare = without_metadata(file)
+        if bare is None:
+            raise
+        try:
+            return _open(BytesIO(bare[0]), use, bare[1])
+        except Exception:
+            raise error from None
+
+
+def _open(file: IO[bytes], use: Callable[[Source], Result], exif: bytes = b"") -> Result:
+    file.seek(0)
+    # From an open file: Pillow would map an uncompressed one, with a wrong width if it is turned.
+    with Image.open(file, formats=FORMATS) as image:
+        if exif:
+            image.info["exif"] = exif
+        return use(PillowImage(image, file))
+
+
+def _gathered(source: Source, convert: Convert, has_alpha: bool) -> np.ndarray:
+    """What is made of all rows, upright."""
+    header, pixels, row = source.header, np.empty(0), 0
+    n_rows = (header.upright_size if source.turn == UPRIGHT else header.size)[1]
+    for levels in source.chunks(has_alpha):
+        part = convert(levels, header)
+        if row == 0:
+            pixels = np.empty((n_rows, *part.shape[1:]), part.dtype)
+        pixels[row : row + len(part)] = part
+        row += len(part)
+    return pixels if source.turn == UPRIGHT else turned(pixels, source.turn)
+
+
+def _to_8_bit(name: str, bits: int) -> Convert:
+    def convert(levels: np.ndarray, header: Header) -> np.ndarray:
+        if levels.dtype == np.uint8:
+            return levels
+        low, high = levels.min(), levels.max()
+        if levels.dtype.kind not in "ui":
+            raise ImageError(
+                f"image {name} holds floating-point values, from {low:g} to {high:g}; expected "
+                "whole numbers: save it with 8 or 16 bits"
+            )
+        if low < 0 or high > 65535:
+            raise ImageError(
+                f"image {name} holds values from {low} to {high}; expected 0 to 65535: "
+                "save it with 8 or 16 bits"
+            )
+        top = 2 ** min(bits, header.bits) - 1
+        if high > top:
+            raise ImageError(
+                f"bits {bits} hold values up to {top}, but image {name} has {high}", "bits"
+            )
+        return ((levels.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+
+    return convert
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def _unreadable(path: Path | str, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"image {path} cannot be read ({reason}); replace it or take it out of the folder"
