@@ -1,7 +1,11 @@
 """Write a fitted model and its network as one ONNX graph, from image to map and score."""
 
-from utils.cli.main import export
-from utils.system.process import exit_now
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # with PYTHONSAFEPATH it is not there
+
+from utils.cli.start import start
 
 if __name__ == "__main__":
-    exit_now(export())
+    start("export")

@@ -1,7 +1,11 @@
 """PaDiM-EfficientNet-B5 (arXiv 2011.08785): fit and evaluate on MVTec AD or data in its layout."""
 
-from utils.cli.main import main
-from utils.system.process import exit_now
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # with PYTHONSAFEPATH it is not there
+
+from utils.cli.start import start
 
 if __name__ == "__main__":
-    exit_now(main(backbone="efficientnet_b5"))
+    start("main", backbone="efficientnet_b5")

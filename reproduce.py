@@ -1,7 +1,11 @@
 """The tables of the paper, ours beside theirs: all configurations from one pass over the images."""
 
-from utils.cli.main import reproduce
-from utils.system.process import exit_now
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # with PYTHONSAFEPATH it is not there
+
+from utils.cli.start import start
 
 if __name__ == "__main__":
-    exit_now(reproduce())
+    start("reproduce")

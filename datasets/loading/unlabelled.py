@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from datasets.loading import workers
+from datasets.loading.workers import BatchReader, Hooks, Reading
 from datasets.types import DataError
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
@@ -56,11 +55,6 @@ class FolderBatch:
     def __len__(self) -> int:
         return len(self.found) + len(self.failed)
 
-    def pin_memory(self) -> FolderBatch:
-        """Called by the loader, where images go on to a GPU."""
-        crops = None if self.crops is None else self.crops.pin_memory()
-        return FolderBatch(self.found, crops, self.sizes, self.failed)
-
 
 def find_images(inputs: Sequence[Path], left_out: Sequence[Path] = ()) -> list[FoundImage]:
     """All images in folders, however deep, and single files, in the order of their names.
@@ -93,42 +87,27 @@ def find_images(inputs: Sequence[Path], left_out: Sequence[Path] = ()) -> list[F
 
 
 def read_batches(
-    images: Sequence[FoundImage],
+    plan: Sequence[Sequence[FoundImage]],
     preprocessing: Preprocessing,
-    batch_size: int = 16,
     num_workers: int = 0,
-    pin_memory: bool = False,
-    worker_init: Callable[[], None] | None = None,
-) -> Iterator[FolderBatch]:
+    hooks: Hooks = Hooks(),  # noqa: B008 - frozen
+) -> BatchReader[FoundImage, FolderBatch]:
     """Decode images, in their order.
 
     Args:
-        images: what to read.
+        plan: the images of each batch.
         preprocessing: applied to each.
-        batch_size: images a batch, at most.
         num_workers: processes that decode; 0 decodes in the calling process.
-        pin_memory: whether batches are pinned, for a GPU.
-        worker_init: called in every worker when it starts.
+        hooks: called on the way.
     """
-    plan = [list(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-    loader = DataLoader(
-        _Reader(preprocessing),
-        batch_sampler=plan,  # of the images themselves: no worker has a list of all
-        num_workers=num_workers,
-        collate_fn=_collate,
-        worker_init_fn=workers.initialiser(worker_init),
-        pin_memory=pin_memory,
-    )
-    return workers.batches_of(loader)
+    return BatchReader(Reading(plan, _Reader(preprocessing), _collate), num_workers, 1, hooks)
 
 
-class _Reader(Dataset):
-    """Indexed by images, of which it knows none."""
-
+class _Reader:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._preprocessing = preprocessing
 
-    def __getitem__(
+    def __call__(
         self, image: FoundImage
     ) -> tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]:
         try:

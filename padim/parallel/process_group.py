@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
@@ -26,6 +26,8 @@ from padim.fitting import GaussianLearner
 
 if TYPE_CHECKING:
     from padim.parallel.sharded_gaussian import ShardedLearner
+
+T = TypeVar("T")
 
 START_TIMEOUT = timedelta(minutes=10)  # for all processes to start
 # For the slowest process, and for rank 0 to measure and draw a class. A process that ends is
@@ -117,6 +119,14 @@ class ProcessGroup:
         for tensor in sums:
             distributed.all_reduce(tensor)
         return sums
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The values of all processes by rank, in rank 0; an empty list in the others."""
+        if self.world_size == 1:
+            return [value]
+        values = [value] * self.world_size if self.is_first else None
+        distributed.gather_object(value, values, dst=0)
+        return values or []
 
     def all_true(self, value: bool) -> bool:
         """Whether the value is true in every process."""

@@ -9,13 +9,16 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import padim
 from utils.cli.errors import BAD_INPUT
 from utils.system.console import one_line
+from utils.system.environment import local_world_size
+from utils.system.stop import is_first_process
 
 WEIGHTS = "imagenet|random|FILE"
 
@@ -37,7 +40,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         line = f"{self.prog}: error: {one_line(message)} (--help lists the options)\n"
-        self.exit(BAD_INPUT, line)
+        self.exit(BAD_INPUT, line if is_first_process() else None)
+
+    def options(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """The options of a command line. Every one has a value where it needs one.
+
+        argparse takes ``--`` after ``=`` for the end of the options, and gives an empty list or
+        nothing for a value. An empty value is an empty variable of a shell: as a path it would be
+        the working directory.
+        """
+        for argument in sys.argv[1:] if argv is None else argv:
+            name, sign, value = argument.partition("=")
+            if not argument or (name.startswith("--") and sign and value in ("", "--")):
+                self.error(f"argument {name or repr(argument)}: '{value}' is no value")
+        return self.parse_args(argv)
 
 
 def add_running(parser: Parser) -> argparse._ArgumentGroup:
@@ -170,4 +186,4 @@ def _default_workers() -> int:
         n_cores = len(os.sched_getaffinity(0))
     else:
         n_cores = os.cpu_count() or 1
-    return max(1, min(8, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(8, n_cores // local_world_size()))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from io import TextIOWrapper
 
 from padim.errors import DeviceMemoryError, PaDiMError
 from utils.errors import OptionError
@@ -16,6 +14,7 @@ from utils.experiment.options import RunOptions
 from utils.prediction.options import ExportOptions, PredictOptions
 from utils.reproduction.options import ReproduceOptions
 from utils.system.console import one_line
+from utils.system.stop import say_stopped, set_stop_line, stop_status
 
 SOME_FAILED = 1
 BAD_INPUT = 2
@@ -24,10 +23,8 @@ _OPTIONS = {
     for kind in (RunOptions, ReproduceOptions, PredictOptions, ExportOptions)
     for field in fields(kind)
 }
-# PyTorch raises a bare RuntimeError with these texts if a decoding worker dies while its parent is
-# busy elsewhere (``datasets.loading.workers`` has the other case), if a CPU lacks memory, if NCCL
-# has too few GPUs, and if a process that gloo talks to is gone.
-_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
+# PyTorch raises a bare RuntimeError with these texts if a CPU lacks memory, if NCCL has too few
+# GPUs, and if a process that gloo talks to is gone.
 _NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 _NCCL_SHARES_GPU = re.compile(r"Duplicate GPU|ncclInvalidUsage")
 _PROCESS_GONE = re.compile(
@@ -44,29 +41,42 @@ def guard(work: Callable[[], int], kept: str, advice: str) -> int:
         advice: what to do then.
 
     Returns:
-        The status of ``work``; 2 after bad input; 130 or 143 if SIGINT or SIGTERM stopped it.
+        The status of ``work``; 2 after bad input; 128 and its number if a signal stopped it.
     """
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, TextIOWrapper):  # file names need not be valid text
-            output.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _interrupt)
+    set_stop_line(f"stopped; {kept}, {advice}")
     try:
-        return work()
+        status, message = _outcome(work, kept)
+    except BaseException:  # such as the end of a process that the signal went to as well
+        if not stop_status():
+            raise
+        status = 0
+        message = None
+    for output in filter(None, (sys.stdout, sys.stderr)):
+        output.flush()
+    if stop_status():
+        say_stopped()
+        return stop_status()
+    if message is not None:
+        print(f"error: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+def _outcome(work: Callable[[], int], kept: str) -> tuple[int, str | None]:
+    """The status, and the line of an error."""
+    try:
+        return work(), None
     except DeviceMemoryError as error:
-        return _fail(f"{error}; give a smaller --batch_size or --crop; {kept}")
+        return BAD_INPUT, f"{error}; give a smaller --batch_size or --crop; {kept}"
     except (PaDiMError, OptionError) as error:
-        return _fail(_with_option(error))
+        return BAD_INPUT, _with_option(error)
     except OSError as error:  # a full disk, or a folder that was removed during the run
         what = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{what}{error.strerror or error}; {kept}")
+        return BAD_INPUT, f"{what}{error.strerror or error}; {kept}"
     except (MemoryError, RuntimeError) as error:
         reason = explain(error)
         if reason is None:
             raise  # a fault of the program: its traceback is needed
-        return _fail(f"{reason}; {kept}")
-    except KeyboardInterrupt as interrupt:
-        print(f"stopped; {kept}, {advice}", file=sys.stderr)
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+        return BAD_INPUT, f"{reason}; {kept}"
 
 
 def explain(error: MemoryError | RuntimeError) -> str | None:
@@ -83,8 +93,6 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
         )
     if isinstance(error, MemoryError) or _NO_CPU_MEMORY.search(text):
         return "there is too little memory; give a smaller --batch_size, --crop or --embedding_dim"
-    if _DEAD_WORKER.search(text):
-        return "a decoding worker was ended; give a smaller --num_workers or --batch_size"
     if is_distributed and _NCCL_SHARES_GPU.search(text):
         return "NCCL needs a GPU for each process: start as many processes as there are GPUs"
     if is_distributed and (_is_network_error(error) or _PROCESS_GONE.search(text)):
@@ -102,13 +110,3 @@ def _with_option(error: Exception) -> str:
 def _is_network_error(error: Exception) -> bool:
     distributed = sys.modules.get("torch.distributed")
     return isinstance(error, getattr(distributed, "DistError", ()))
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    """Let SIGTERM end a run as Ctrl-C does: results are written, workers are told to end."""
-    raise KeyboardInterrupt(number)
-
-
-def _fail(message: str) -> int:
-    print(f"error: {one_line(message)}", file=sys.stderr)
-    return BAD_INPUT

@@ -31,4 +31,4 @@ def parse_export_options(argv: Sequence[str] | None = None) -> ExportOptions:
         help="what the graph takes: uint8 crops, or float32 crops normalised as for ImageNet "
         "(default: %(default)s)",
     )
-    return ExportOptions(**vars(parser.parse_args(argv)))
+    return ExportOptions(**vars(parser.options(argv)))

@@ -14,6 +14,7 @@ from utils.cli.predict_options import parse_predict_options
 from utils.cli.reproduce_options import parse_reproduce_options
 from utils.cli.run_options import parse_run_options
 from utils.system.process import tune_process
+from utils.system.stop import is_first_process
 
 
 def main(backbone: str, argv: Sequence[str] | None = None) -> int:
@@ -62,6 +63,8 @@ def export(argv: Sequence[str] | None = None) -> int:
     options = parse_export_options(argv)
 
     def work() -> int:
+        if not is_first_process():
+            return 0  # one of them writes the file
         with tune_process():
             from utils.prediction.export import export
         export(options)
@@ -79,6 +82,8 @@ def reproduce(argv: Sequence[str] | None = None) -> int:
     options = parse_reproduce_options(argv)
 
     def work() -> int:
+        if not is_first_process():
+            return 0  # one of them does it
         with tune_process():
             from utils.reproduction.run import reproduce
         reproduce(options)

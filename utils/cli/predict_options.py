@@ -26,7 +26,7 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> PredictOptions:
     common.add_running(parser).add_argument(
         "--overwrite", action="store_true", help="replace an earlier prediction in --save_path"
     )
-    args = parser.parse_args(argv)
+    args = parser.options(argv)
     args.input = tuple(args.input)
     return PredictOptions(**vars(args))
 

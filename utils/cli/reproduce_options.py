@@ -25,7 +25,7 @@ def parse_reproduce_options(argv: Sequence[str] | None = None) -> ReproduceOptio
     _add_data(parser.add_argument_group("data"))
     _add_method(parser.add_argument_group("method"))
     common.add_cache(common.add_running(parser))
-    args = parser.parse_args(argv)
+    args = parser.options(argv)
     if args.tables is None:
         args.tables = [table for table in TABLES if table != "stc" or args.stc_path is not None]
     if "stc" in args.tables and args.stc_path is None:

@@ -30,7 +30,7 @@ def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOp
     _add_data(parser.add_argument_group("data"))
     _add_method(parser.add_argument_group("method"), defaults)
     _add_running(parser)
-    args = parser.parse_args(argv)
+    args = parser.options(argv)
     _complete_data(parser, args)
     _complete_method(parser, args, defaults)
     for name in ("classes", "layers", "seeds"):

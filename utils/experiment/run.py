@@ -12,6 +12,7 @@ import torch
 from datasets.demo import draw_demo_set
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
+from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
@@ -33,6 +34,7 @@ from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.process import tune_worker
+from utils.system.stop import check_stop
 
 Classes = Sequence[tuple[AnomalyClass, str]]  # with the digests of their files
 
@@ -51,7 +53,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
     expected = [classes[index][0] for index in indices]
     with ExitStack() as stack:
         # The workers decode while the network is loaded.
-        stream = stack.enter_context(_open_stream(expected, options, device, processes))
+        stream = stack.enter_context(_open_stream(expected, options, processes))
         backbone, conditions = _load_backbone(backbone_name, options)
         folders = _run_folders(backbone, options, device, conditions)
         processes.in_first(partial(_hold, folders, options, stack, conditions))
@@ -62,7 +64,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
         if [work.item for work in todo] != expected:
             stream.close()
             stream = stack.enter_context(
-                _open_stream([work.item for work in todo], options, device, processes)
+                _open_stream([work.item for work in todo], options, processes)
             )
         networks = {backbone_name: Network(backbone.to(device))}
         engine = Engine(networks, _protocol(options), processes, options.save_path)
@@ -132,7 +134,6 @@ def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) 
 def _open_stream(
     classes: Sequence[AnomalyClass],
     options: RunOptions,
-    device: torch.device,
     processes: Processes,
 ) -> ImageStream:
     """This process's share of the images of some classes; workers start if there are any."""
@@ -141,9 +142,8 @@ def _open_stream(
         preprocessing_of(options.dataset, options.resize, options.crop, options.rd_version),
         options.batch_size,
         options.num_workers,
-        pin_memory=device.type == "cuda",
-        cache=options.image_cache,
-        worker_init=tune_worker,
+        options.image_cache,
+        Hooks(tune_worker, check_stop),
     )
     return stream.start() if classes else stream
 

@@ -10,8 +10,9 @@ import csv
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -19,8 +20,10 @@ from typing import Any
 import torch
 
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
+from datasets.loading.workers import Hooks
 from padim.model import PaDiM
 from padim.model_file import load_model
+from padim.parallel.process_group import ProcessGroup
 from padim.preprocessing import Preprocessing
 from utils.prediction.end_report import Outcome, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
@@ -34,6 +37,7 @@ from utils.system.device import choose_device, describe
 from utils.system.files import check_writable, written_whole
 from utils.system.lock import locked
 from utils.system.process import tune_worker
+from utils.system.stop import check_stop
 
 WRITERS = 4  # threads that write maps and overlays; each holds an image at its original size
 
@@ -41,54 +45,90 @@ Problem = tuple[FoundImage, str]
 
 
 def predict(options: PredictOptions) -> int:
-    """Judge images.
+    """Judge images. Several processes, as ``torchrun`` starts them, each judge some batches.
 
     Returns:
-        How many images could not be judged or written.
+        How many images could not be judged or written; 0 in other processes than the first.
 
     Raises:
         DataError, ModelError, OptionError: something given cannot be used.
     """
     device = choose_device(options.device)
-    save_path = options.save_path
-    images = find_images(options.input, [save_path, save_path / "maps", save_path / "overlays"])
-    model = load_model(options.model, weights=options.weights, device=device)
-    assert model.embedding is not None
-    judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
-    warnings = [UNTRAINED] * model.backbone.is_untrained + judge.doubts()
-    check_writable(save_path)
-    with locked(save_path):
-        make_room(options)
-        warn(warnings)
-        placement = Placement(model.config.resize, model.config.crop)
-        writer = ImageWriter(options, placement, judge)
-        outcome = _judge_all(images, model, writer, device)
-        write_report(model, writer, outcome, warnings, describe(device))
-        print_end(options, judge, outcome)
-        warn(warnings)
+    group = ProcessGroup.from_environment(device)
+    with ExitStack() as stack:
+        if group.is_first:  # before the others do anything: what is wrong is said once
+            images = _find_images(options)
+            parts = _load(options, device)
+            _prepare(options, stack)
+            group.broadcast(images)
+        else:
+            images = group.broadcast(None)
+            parts = _load(options, device)
+        warnings = parts.warnings()
+        warn(warnings if group.is_first else [])
+        outcome = _judge_all(images, parts, group)
+        if group.is_first:
+            write_report(parts.model, parts.writer, outcome, warnings, describe(device))
+            print_end(options, parts.writer.judge, outcome)
+            warn(warnings)
+        group.close()
     return outcome.n_failed
 
 
-def _judge_all(
-    images: Sequence[FoundImage], model: PaDiM, writer: ImageWriter, device: torch.device
-) -> Outcome:
-    """Judge images and write their files. The two tables appear at the end."""
-    options = writer.options
-    batches = read_batches(
-        images,
-        Preprocessing(model.config.resize, model.config.crop),
-        options.batch_size,
-        options.num_workers,
-        device.type == "cuda",
-        tune_worker,
-    )
-    shown = progress(batches, len(images), options.model.stem, "judge")
+def _find_images(options: PredictOptions) -> list[FoundImage]:
+    save_path = options.save_path
+    return find_images(options.input, [save_path, save_path / "maps", save_path / "overlays"])
+
+
+def _prepare(options: PredictOptions, stack: ExitStack) -> None:
+    """Make the folder, hold it until ``stack`` ends, and empty it if that is asked for."""
+    check_writable(options.save_path)
+    stack.enter_context(locked(options.save_path))
+    make_room(options)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    model: PaDiM
+    writer: ImageWriter
+
+    def warnings(self) -> list[str]:
+        return [UNTRAINED] * self.model.backbone.is_untrained + self.writer.judge.doubts()
+
+
+def _load(options: PredictOptions, device: torch.device) -> _Parts:
+    model = load_model(options.model, weights=options.weights, device=device)
+    assert model.embedding is not None
+    judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
+    placement = Placement(model.config.resize, model.config.crop)
+    return _Parts(model, ImageWriter(options, placement, judge))
+
+
+def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup) -> Outcome:
+    """Judge images and write their files. The two tables appear at the end.
+
+    The batches are those of one process, and go round the processes.
+    """
+    options, config = parts.writer.options, parts.model.config
+    size = options.batch_size
+    plan = [images[i : i + size] for i in range(0, len(images), size)]
+    table = partial(_table, is_written=group.is_first)
     with (
-        _table(options.save_path / "scores.csv", "path", "score", "p_value", "decision") as scores,
-        _table(options.save_path / "failed.csv", "path", "reason") as failed,
+        table(options.save_path / "scores.csv", "path", "score", "p_value", "decision") as scores,
+        table(options.save_path / "failed.csv", "path", "reason") as failed,
         _writers() as pool,
+        read_batches(
+            plan[group.rank :: group.world_size],
+            Preprocessing(config.resize, config.crop),
+            options.num_workers,
+            Hooks(tune_worker, check_stop),
+        ) as batches,
     ):
-        return _Pass(model, writer, pool).run(shown, scores, failed)
+        judged = _Pass(parts.model, parts.writer, pool, group)
+        rounds = judged.rounds(batches, -(-len(plan) // group.world_size))
+        label = options.model.stem
+        shown = progress(rounds, len(images), label, "judge", is_shown=group.is_first)
+        return judged.collect(shown, scores, failed)
 
 
 def _writers() -> ThreadPoolExecutor:
@@ -104,8 +144,11 @@ def _writers() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True)
 class _BatchOutcome:
-    judged: Sequence[Judgement]
-    problems: Sequence[Problem]
+    judged: Sequence[Judgement] = ()
+    problems: Sequence[Problem] = ()
+
+    def __len__(self) -> int:
+        return len({item.name for item in self.judged} | {image.name for image, _ in self.problems})
 
 
 class _Pass:
@@ -115,18 +158,29 @@ class _Pass:
         model: fitted.
         writer: of each image's files.
         pool: threads that write.
+        group: the processes that share the images.
     """
 
-    def __init__(self, model: PaDiM, writer: ImageWriter, pool: ThreadPoolExecutor) -> None:
-        self._model, self._writer, self._pool = model, writer, pool
+    def __init__(
+        self, model: PaDiM, writer: ImageWriter, pool: ThreadPoolExecutor, group: ProcessGroup
+    ) -> None:
+        self._model, self._writer, self._pool, self._group = model, writer, pool, group
         self._drawn: list[Judgement] = []  # those that have an overlay, if not all have
 
-    def run(self, batches: Iterable[FolderBatch], scores: Any, failed: Any) -> Outcome:
-        """Judge all batches; ``scores`` and ``failed`` are CSV writers."""
+    def rounds(self, batches: Iterable[FolderBatch], n_rounds: int) -> Iterator[_BatchOutcome]:
+        """The outcomes of all processes' batches, in order, in the first process."""
+        own = iter(batches)
+        for _ in range(n_rounds):
+            batch = next(own, None)  # in the last round there may be none for this process
+            outcome = _BatchOutcome() if batch is None else self._judge(batch)
+            yield from self._group.gather_objects(outcome)
+
+    def collect(self, outcomes: Iterable[_BatchOutcome], scores: Any, failed: Any) -> Outcome:
+        """Fill the tables; ``scores`` and ``failed`` are CSV writers."""
         n_judged = n_defective = n_failed = 0
+        n_figures = self._writer.options.figures or 0
         worst: list[Judgement] = []
-        for batch in batches:
-            found = self._judge(batch)
+        for found in outcomes:
             for item in found.judged:
                 p_value = "" if item.p_value is None else item.p_value
                 scores.writerow((item.name, item.score, p_value, item.decision))
@@ -136,8 +190,19 @@ class _Pass:
             n_judged += len(found.judged)
             n_defective += sum(bool(item.is_defective) for item in found.judged)
             n_failed += len(found.problems)
-            worst = _highest(PAGE_ROWS, [*worst, *found.judged])
-        return Outcome(n_judged, n_defective, n_failed, tuple(worst))
+            worst = _highest(max(PAGE_ROWS, n_figures), [*worst, *found.judged])
+        self._remove_overlays(worst[:n_figures])
+        return Outcome(n_judged, n_defective, n_failed, tuple(worst[:PAGE_ROWS]))
+
+    def _remove_overlays(self, kept: Sequence[Judgement]) -> None:
+        """Remove those that other processes' images displace."""
+        for drawn in self._group.gather_objects(self._drawn):
+            self._remove(drawn, {item.name for item in kept})
+
+    def _remove(self, drawn: Sequence[Judgement], kept: set[str]) -> None:
+        for item in drawn:
+            if item.name not in kept:
+                self._writer.overlay_path(item.name).unlink(missing_ok=True)
 
     def _judge(self, batch: FolderBatch) -> _BatchOutcome:
         if batch.crops is None:
@@ -158,15 +223,16 @@ class _Pass:
         before = self._drawn
         self._drawn = _highest(n_figures, [*before, *judged])
         kept = {item.name for item in self._drawn}
-        for item in before:
-            if item.name not in kept:
-                self._writer.overlay_path(item.name).unlink(missing_ok=True)
+        self._remove(before, kept)
         return [item.name in kept for item in judged]
 
 
 @contextmanager
-def _table(path: Path, *columns: str) -> Iterator[Any]:
-    """A CSV writer; its file appears when the block ends well."""
+def _table(path: Path, *columns: str, is_written: bool) -> Iterator[Any]:
+    """A CSV writer; its file appears when the block ends well. None if it is not written here."""
+    if not is_written:
+        yield None
+        return
     with (
         written_whole(path) as partial,
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,

@@ -9,6 +9,7 @@ import torch
 
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
+from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
@@ -29,6 +30,7 @@ from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.process import tune_worker
+from utils.system.stop import check_stop
 
 
 def reproduce(options: ReproduceOptions) -> None:
@@ -113,9 +115,8 @@ class _Reproduction:
             preprocessing_of(dataset.layout, plan.RESIZE, crop, dataset.version),
             options.batch_size,
             options.num_workers,
-            pin_memory=self.device.type == "cuda",
-            cache=options.image_cache,
-            worker_init=tune_worker,
+            options.image_cache,
+            Hooks(tune_worker, check_stop),
         )
         engine = Engine(self.networks, protocol, processes, options.save_path)
         with stream:

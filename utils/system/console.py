@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from utils.system.stop import check_stop
+
 UNTRAINED = (
     "UNTRAINED WEIGHTS: the network was never trained, so these are not results of PaDiM; "
     "they show that the program runs"
@@ -40,6 +42,8 @@ def progress(
 ) -> Iterator[Item]:
     """Go through items under a progress bar. Without a terminal there is no bar.
 
+    Before every item it is seen whether the script is to stop.
+
     Args:
         items: items, or batches, which count by their length.
         total: items in all.
@@ -54,6 +58,7 @@ def progress(
     label = f"{class_name}: {phase}"
     with tqdm(total=total, desc=label, unit=unit, disable=is_disabled, leave=False) as bar:
         for item in items:
+            check_stop()
             yield item
             bar.update(len(item) if hasattr(item, "__len__") else 1)
 

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from utils.errors import OptionError
+from utils.system.environment import local_world_size
 
 PACKAGES = ("torch", "torchvision", "efficientnet_pytorch", "numpy", "scikit-image", "Pillow")
 
@@ -22,8 +23,8 @@ def choose_device(wanted: str) -> torch.device:
     has_mps = torch.backends.mps.is_available()
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    n_here = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun sets it, as it does LOCAL_RANK
-    if wanted.startswith("cuda:") and n_here != "1":
+    n_here = local_world_size()
+    if wanted.startswith("cuda:") and n_here > 1:
         raise OptionError(
             f"--device {wanted} is one GPU for {n_here} processes: give cuda, or leave it out"
         )

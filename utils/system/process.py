@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
 
+from utils.errors import OptionError
 from utils.system.memory import hold_memory_flat, keep_memory
+from utils.system.stop import check_stop
 
 _COMPILER = "torch._dynamo.utils"
+_PROJECT = ("padim", "datasets", "utils")
 
 
 @contextmanager
@@ -25,6 +28,9 @@ def tune_process(is_memory_flat: bool = False) -> Iterator[None]:
     Args:
         is_memory_flat: whether large blocks of memory are given back as they are freed, so that
             memory does not grow with the number of images; if not, they are kept for reuse.
+
+    Raises:
+        OptionError: another package cannot be imported, be it for a variable it reads.
     """
     # PyTorch's threads wait without spinning. Spinning threads take the cores from the processes
     # that decode, which costs a sixth of a run's time. It is read when PyTorch is imported.
@@ -39,9 +45,17 @@ def tune_process(is_memory_flat: bool = False) -> Iterator[None]:
     try:
         _import_torchvision()
         yield
+    except Exception as error:
+        if (getattr(error, "name", None) or "").partition(".")[0] in _PROJECT:
+            raise  # a fault of the program
+        raise OptionError(
+            f"a package cannot be imported ({type(error).__name__}: {error}); "
+            "look at the installation and the environment's variables"
+        ) from error
     finally:
         gc.freeze()
         gc.enable()
+    check_stop()
 
 
 def tune_worker() -> None:
