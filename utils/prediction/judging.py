@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
+from padim.files import written_whole
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.preprocessing import Preprocessing
@@ -31,7 +32,7 @@ from utils.prediction.writer import ImageWriter
 from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import UNTRAINED, one_line, progress, say, warn
 from utils.system.device import choose_device, describe
-from utils.system.files import check_writable, written_whole
+from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.process import tune_worker
 
