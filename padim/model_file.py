@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,6 +21,7 @@ from padim.calibration import N_PIXEL_RATES, Calibration
 from padim.config import PRECISIONS, PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.errors import ModelError
+from padim.files import written_whole
 from padim.gaussian import PatchGaussian
 from padim.linalg import pack_triangles, unpack_triangles
 from padim.model import PaDiM
@@ -191,17 +191,14 @@ def write_model_file(path: Path, header: ModelHeader, tensors: Tensors) -> None:
     }
     content = {"format": FORMAT, "version": VERSION, "header": asdict(header), "tensors": stored}
     content["checksum"] = _checksum(asdict(header), stored)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        with partial.open("wb") as file:  # PyTorch itself would refuse a name like "\\.pt"
-            torch.save(content, file)
-        partial.replace(path)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # a full disk, behind a check of PyTorch's own
-            raise error.__context__ from None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        try:
+            with partial.open("wb") as file:  # PyTorch itself would refuse a name like "\\.pt"
+                torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, behind PyTorch's own check
+                raise error.__context__ from None
+            raise
 
 
 def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor | None]]:

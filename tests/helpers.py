@@ -103,14 +103,15 @@ def config(**options) -> PaDiMConfig:
 def image_record(**values: Any) -> ImageRecord:
     """A good test image, but for what is given."""
     usual = {"path": "test/good/000.png", "defect": "good", "label": 0, "score": 1.5}
-    unknown = {"p_value": None, "misranked": None, "figure": None}
+    unknown = {"p_value": None, "is_defective": None, "misranked": None, "figure": None}
     return ImageRecord(**usual | unknown | values)
 
 
 def class_record(class_name: str = "bottle", **values: Any) -> ClassRecord:
     """The record of a class with no number at all, but for what is given."""
     curves = dict.fromkeys(("image_roc", "pixel_roc", "pro"))
-    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10, "n_test": 4}
+    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10}
+    usual |= {"n_test": len(values.get("images", ())), "image_threshold": None}
     others = {"seconds": 1.25, "notes": (), "threshold": Threshold(None, "none"), "images": ()}
     return ClassRecord(
         class_name, **usual | others | {"curves": curves, "data_digest": None} | values

@@ -42,7 +42,7 @@ def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:
     assert float(rows[0]["image_auroc"]) == 1 / 3
     assert rows[0]["pro"] == ""
     image = image_record(path="test/x/1.png", defect="x", label=1, score=2.5, p_value=0.25)
-    assert scores_csv(class_record(images=(image,))).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25"
+    assert scores_csv(class_record(images=(image,))).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25,"
 
 
 def test_published_numbers_are_the_papers() -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from utils.evaluation.schema import (
+    Fields,
+    count,
+    flag,
+    mapping,
+    number,
+    optional,
+    several,
+    share,
+    text,
+)
+
 CurvePoints = tuple[list[float], list[float]]  # x and y
 
 
@@ -21,6 +31,8 @@ class ImageRecord:
         label: 1 if the image is defective, else 0.
         score: image score, a Mahalanobis distance.
         p_value: conformal p-value; None without a calibration.
+        is_defective: the decision, whether the score is above the image threshold; None without a
+            calibration.
         misranked: share of the images of the other kind that the image is ranked wrongly
             against, 0 to 1; None if one kind is missing.
         figure: path of its figure, relative to the folder of the run; None if none was drawn.
@@ -31,29 +43,35 @@ class ImageRecord:
     label: int
     score: float
     p_value: float | None
+    is_defective: bool | None
     misranked: float | None
     figure: str | None
+
+    @property
+    def decision(self) -> str:
+        """``defective``, ``normal`` or, without a decision, nothing."""
+        return {True: "defective", False: "normal", None: ""}[self.is_defective]
 
     @classmethod
     def from_json(cls, content: object) -> ImageRecord:
         """The image of a decoded JSON object.
 
         Raises:
-            ValueError: it is not a whole image record.
+            ValueError: it is not a whole image record, or holds more.
         """
-        fields = _Fields(content)
-        label = fields.take("label", _count)
-        if label > 1:
-            raise ValueError(f"label is {label}, not 0 or 1")
-        return cls(
-            path=fields.take("path", _text),
-            defect=fields.take("defect", _text),
-            label=label,
-            score=fields.take("score", _number),
-            p_value=fields.take("p_value", _optional(_number)),
-            misranked=fields.take("misranked", _optional(_number)),
-            figure=fields.take("figure", _optional(_text)),
+        fields = Fields(content)
+        record = cls(
+            path=fields.take("path", text),
+            defect=fields.take("defect", text),
+            label=fields.take("label", _label),
+            score=fields.take("score", number),
+            p_value=fields.take("p_value", optional(share)),
+            is_defective=fields.take("is_defective", optional(flag)),
+            misranked=fields.take("misranked", optional(share)),
+            figure=fields.take("figure", optional(text)),
         )
+        fields.end()
+        return record
 
 
 @dataclass(frozen=True)
@@ -73,10 +91,44 @@ class Threshold:
         """The threshold of a decoded JSON object.
 
         Raises:
-            ValueError: it is not a whole threshold.
+            ValueError: it is not a whole threshold, or holds more.
         """
-        fields = _Fields(content)
-        return cls(fields.take("value", _optional(_number)), fields.take("name", _text))
+        fields = Fields(content)
+        record = cls(fields.take("value", optional(number)), fields.take("name", text))
+        fields.end()
+        return record
+
+
+@dataclass(frozen=True)
+class ImageThreshold:
+    """The threshold of the image scores.
+
+    Attributes:
+        value: an image with a higher score is defective.
+        rate: its false positive rate, which is higher than the one asked for if so few training
+            images cannot promise that.
+        requested_rate: the one asked for.
+    """
+
+    value: float
+    rate: float
+    requested_rate: float
+
+    @classmethod
+    def from_json(cls, content: object) -> ImageThreshold:
+        """The threshold of a decoded JSON object.
+
+        Raises:
+            ValueError: it is not a whole threshold, or holds more.
+        """
+        fields = Fields(content)
+        record = cls(
+            fields.take("value", number),
+            fields.take("rate", share),
+            fields.take("requested_rate", share),
+        )
+        fields.end()
+        return record
 
 
 @dataclass(frozen=True)
@@ -92,6 +144,7 @@ class ClassRecord:
         seconds: wall time of the class; None until it has been measured.
         notes: remarks for the reader of the numbers.
         threshold: of the predicted masks.
+        image_threshold: of the image scores; None without a calibration.
         curves: ``image_roc``, ``pixel_roc`` and ``pro`` as x and y; None for a missing curve.
         images: every test image.
         data_digest: checksum of the files of the class; None until it is known.
@@ -105,6 +158,7 @@ class ClassRecord:
     seconds: float | None
     notes: tuple[str, ...]
     threshold: Threshold
+    image_threshold: ImageThreshold | None
     curves: Mapping[str, CurvePoints | None]
     images: tuple[ImageRecord, ...]
     data_digest: str | None
@@ -130,86 +184,41 @@ class ClassRecord:
 
     @classmethod
     def from_json(cls, content: object) -> ClassRecord:
-        """The record of a decoded JSON object. Keys that are no attributes are ignored.
+        """The record of a decoded JSON object.
 
         Raises:
-            ValueError: it is not a whole record: a value is missing, of another type, or not
-                finite.
+            ValueError: it is not a whole record: a value is missing, of another type, not finite
+                or unknown.
         """
-        fields = _Fields(content)
-        return cls(
-            class_name=fields.take("class_name", _text),
-            order=fields.take("order", _count),
-            metrics=fields.take("metrics", _mapping(_optional(_number))),
-            n_train=fields.take("n_train", _count),
-            n_test=fields.take("n_test", _count),
-            seconds=fields.take("seconds", _optional(_number)),
-            notes=fields.take("notes", _tuple(_text)),
+        fields = Fields(content)
+        record = cls(
+            class_name=fields.take("class_name", text),
+            order=fields.take("order", count),
+            metrics=fields.take("metrics", mapping(optional(number))),
+            n_train=fields.take("n_train", count),
+            n_test=fields.take("n_test", count),
+            seconds=fields.take("seconds", optional(number)),
+            notes=fields.take("notes", several(text)),
             threshold=fields.take("threshold", Threshold.from_json),
-            curves=fields.take("curves", _mapping(_optional(_curve))),
-            images=fields.take("images", _tuple(ImageRecord.from_json)),
-            data_digest=fields.take("data_digest", _optional(_text)),
+            image_threshold=fields.take("image_threshold", optional(ImageThreshold.from_json)),
+            curves=fields.take("curves", mapping(optional(_curve))),
+            images=fields.take("images", several(ImageRecord.from_json)),
+            data_digest=fields.take("data_digest", optional(text)),
         )
+        fields.end()
+        if len(record.images) != record.n_test:
+            raise ValueError(f"images: {len(record.images)} of {record.n_test} are there")
+        return record
 
 
-class _Fields:
-    """The values of a JSON object, each checked when it is taken."""
-
-    def __init__(self, content: object) -> None:
-        if not isinstance(content, dict):
-            raise ValueError(f"a JSON object is expected, not {type(content).__name__}")
-        self._content = content
-
-    def take(self, name: str, check: Callable[[object], T]) -> T:
-        if name not in self._content:
-            raise ValueError(f"{name} is missing")
-        try:
-            return check(self._content[name])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"text is expected, not {value!r}")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"a finite number is expected, not {value!r}")
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"a count is expected, not {value!r}")
-    return value
-
-
-def _optional(check: Callable[[object], T]) -> Callable[[object], T | None]:
-    return lambda value: None if value is None else check(value)
-
-
-def _tuple(check: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    def checked(value: object) -> tuple[T, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"a list is expected, not {value!r}")
-        return tuple(check(item) for item in value)
-
-    return checked
-
-
-def _mapping(check: Callable[[object], T]) -> Callable[[object], dict[str, T]]:
-    def checked(value: object) -> dict[str, T]:
-        fields = _Fields(value)
-        return {name: fields.take(name, check) for name in value}  # type: ignore[attr-defined]
-
-    return checked
+def _label(value: object) -> int:
+    if count(value) > 1:
+        raise ValueError(f"label is {value}, not 0 or 1")
+    return count(value)
 
 
 def _curve(value: object) -> CurvePoints:
-    axes = _tuple(_tuple(_number))(value)
+    axes = several(several(number))(value)
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ValueError("a curve is two lists of one length")
     return list(axes[0]), list(axes[1])

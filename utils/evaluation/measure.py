@@ -8,7 +8,13 @@ import torch
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from datasets.types import AnomalyClass
 from padim.calibration import Calibration, is_above
-from utils.evaluation.class_record import ClassRecord, CurvePoints, ImageRecord, Threshold
+from utils.evaluation.class_record import (
+    ClassRecord,
+    CurvePoints,
+    ImageRecord,
+    ImageThreshold,
+    Threshold,
+)
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
 
@@ -28,7 +34,8 @@ def measure_class(
     """
     labels = _labels(item)
     ranking, pixels, overlap = _rankings(item, scored)
-    shares = _flagged_shares(calibration, rate, scored.scores, labels)
+    threshold = _image_threshold(calibration, rate)
+    shares = _flagged_shares(threshold, scored.scores, labels)
     return ClassRecord(
         class_name=item.name,
         order=(*PAPER_ORDER, item.name).index(item.name),
@@ -38,12 +45,13 @@ def measure_class(
         seconds=None,
         notes=_notes(item, labels, pixels) + _calibration_notes(calibration, rate, len(item.train)),
         threshold=choose_threshold(calibration, rate, ranking, pixels),
+        image_threshold=threshold,
         curves={
             "image_roc": _points(ranking.roc) if ranking else None,
             "pixel_roc": _points(pixels.roc) if pixels else None,
             "pro": _points(overlap.curve) if overlap else None,
         },
-        images=_image_records(item, scored, labels, calibration),
+        images=_image_records(item, scored, labels, calibration, threshold),
         data_digest=None,
     )
 
@@ -87,14 +95,22 @@ def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | N
     }
 
 
+def _image_threshold(calibration: Calibration | None, rate: float) -> ImageThreshold | None:
+    """The threshold of the image scores, at a rate that so many training images can promise."""
+    if calibration is None:
+        return None
+    used = max(rate, calibration.finest_rate)
+    return ImageThreshold(calibration.image_threshold(used), used, rate)
+
+
 def _flagged_shares(
-    calibration: Calibration | None, rate: float, scores: np.ndarray, labels: np.ndarray
+    threshold: ImageThreshold | None, scores: np.ndarray, labels: np.ndarray
 ) -> dict[str, float | None]:
     """The shares of the good and of the defective test images that are flagged as defective."""
     shares: dict[str, float | None] = {"false_alarms": None, "detections": None}
-    if calibration is None:
+    if threshold is None:
         return shares
-    flagged = is_above(scores, calibration.image_threshold(rate))
+    flagged = is_above(scores, threshold.value)
     for name, chosen in (("false_alarms", ~labels), ("detections", labels)):
         n_flagged, n_chosen = int(flagged[chosen].sum()), int(chosen.sum())
         shares[name] = n_flagged / n_chosen if n_chosen else None
@@ -123,7 +139,11 @@ def choose_threshold(
 
 
 def _image_records(
-    item: AnomalyClass, scored: ClassScores, labels: np.ndarray, calibration: Calibration | None
+    item: AnomalyClass,
+    scored: ClassScores,
+    labels: np.ndarray,
+    calibration: Calibration | None,
+    threshold: ImageThreshold | None,
 ) -> tuple[ImageRecord, ...]:
     wrong = misranked(scored.scores, labels)
     p_values = None
@@ -136,6 +156,7 @@ def _image_records(
             label=int(sample.is_defective),
             score=float(score),
             p_value=None if p_values is None else p_values[index],
+            is_defective=None if threshold is None else is_above(float(score), threshold.value),
             misranked=None if wrong is None else float(wrong[index]),
             figure=None,
         )

@@ -9,19 +9,27 @@ from utils.experiment.options import RunOptions
 from utils.experiment.run_folder import RunFolder
 from utils.report.seeds import write_seed_tables
 from utils.report.tables import terminal_table
+from utils.system.console import one_line
+from utils.system.names import shortened
 
 
-def print_end(folders: Sequence[RunFolder], n_kept: int) -> None:
+def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> None:
     """Print the tables of a run and where its results are.
 
     Args:
         folders: one for each seed.
-        n_kept: classes that were finished before.
+        n_kept: classes of this run that were finished before.
+        own: all classes of this run.
     """
     for folder in folders:
         if len(folders) > 1:
             print(f"\nseed {folder.info.settings['seed']}")
-        print(terminal_table(folder.records()))
+        records = folder.records()
+        print(terminal_table(records))
+        others = [record.class_name for record in records if record.class_name not in own]
+        if others:
+            names = ", ".join(record.class_name for record in records)
+            print(one_line(f"the means are over all classes of this folder: {names}"))
         if n_kept:
             print(f"classes that were there already: {n_kept} (--overwrite does them again)")
         print(f"\nTables, curves, figures and models: {folder.path}")
@@ -36,7 +44,7 @@ def print_seeds(folders: Sequence[RunFolder], options: RunOptions) -> None:
     """Write the tables over all seeds, and print them."""
     first, seeds = folders[0], options.seeds or ()
     name = first.name.removesuffix(f"_seed{seeds[0]}")
-    path = options.save_path / "_".join((f"{name}_seeds", *map(str, seeds)))
+    path = options.save_path / shortened("_".join((f"{name}_seeds", *map(str, seeds))))
     path.mkdir(exist_ok=True)
     table = write_seed_tables(
         path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from utils.experiment.configuration import Protocol
 from utils.experiment.network import Network
 from utils.experiment.outputs import Task
 from utils.experiment.processes import Processes
-from utils.system.console import progress
+from utils.report.text import format_number
+from utils.system.console import Pace, one_line, progress, say
+
+Numbers = Mapping[str, "float | None"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class ClassWork:
     item: AnomalyClass
     digest: str
     tasks: tuple[Task, ...]
+
+    @property
+    def n_images(self) -> int:
+        """The number of its images."""
+        return len(self.item.train) + len(self.item.test)
 
 
 def find_work(
@@ -55,7 +64,7 @@ def find_work(
             [
                 index
                 for index, task in enumerate(tasks)
-                if is_overwritten or not task.output.is_finished(item.name, digest)
+                if is_overwritten or not task.output.is_finished(item, digest)
             ]
             for item, digest in classes
         ]
@@ -67,6 +76,31 @@ def find_work(
     ]
 
 
+class ClassLines:
+    """A line for every class that is finished: its time, its AUROC, and the time that is left.
+
+    Args:
+        todo: the classes that are to be finished.
+    """
+
+    def __init__(self, todo: Sequence[ClassWork]) -> None:
+        self._n_classes, self._n_finished = len(todo), 0
+        self._pace = Pace(sum(work.n_images for work in todo))
+
+    def finished(self, work: ClassWork, seconds: float, results: Sequence[Numbers]) -> None:
+        """Print the line of a class.
+
+        Args:
+            work: the class.
+            seconds: that it took.
+            results: metrics of every configuration.
+        """
+        self._n_finished += 1
+        self._pace.done += work.n_images
+        ends = (f"{self._n_finished} of {self._n_classes} classes", self._pace.left())
+        say(f"{_what(work, seconds, results)}; {', '.join(filter(None, ends))}", sys.stdout)
+
+
 @dataclass(frozen=True)
 class Engine:
     """Runs the tasks of classes.
@@ -76,20 +110,23 @@ class Engine:
         protocol: of the models.
         processes: that share the images of a class.
         scratch: folder of the file for feature maps that memory is too small for.
+        lines: said when a class is finished.
     """
 
     networks: Mapping[str, Network]
     protocol: Protocol
     processes: Processes
     scratch: Path
+    lines: ClassLines
 
     def run_class(self, work: ClassWork, stream: ImageStream) -> None:
-        """Do the tasks of a class, whose images are the next ones of ``stream``.
+        """Do the tasks of a class, whose images are the next ones of ``stream``, and say so.
 
         Raises:
             DataError: an image cannot be read, or the files have changed since the digest.
         """
-        started = time.perf_counter()
+        begun = started = time.perf_counter()
+        results: list[Numbers] = []
         share = self.processes.share(work.item)
         counts = len(share.train), len(share.test)
         train: Iterable[Batch] = self._shown(stream.take(counts[0]), counts[0], work.item, "fit")
@@ -103,25 +140,21 @@ class Engine:
             train, test = list(train), list(test)
         is_shared = sum(len(task.job.models) for task in work.tasks) > 1
         folder = self.scratch if is_shared else None
+        n_train, is_shown = len(work.item.train), self.processes.is_first and len(work.tasks) > 1
         for name, tasks in by_backbone.items():
-            features = ClassFeatures(
-                self.networks[name],
-                train,
-                test,
-                counts,
-                len(work.item.train),
-                self.protocol,
-                self.processes,
-                folder,
-            )
-            for task in tasks:
-                self.run_task(task, features, work, started)
+            shared = (self.protocol, self.processes, folder)
+            features = ClassFeatures(self.networks[name], train, test, counts, n_train, *shared)
+            what = f"{work.item.name}, {name}"
+            for task in progress(tasks, len(tasks), what, "models", "model", is_shown):
+                results += self.run_task(task, features, work, started)
                 started = time.perf_counter()
+        if self.processes.is_first:
+            self.lines.finished(work, time.perf_counter() - begun, results)
 
     def run_task(
         self, task: Task, features: ClassFeatures, work: ClassWork, started: float
-    ) -> None:
-        """Fit and score the models of one task."""
+    ) -> Sequence[Numbers]:
+        """Fit and score the models of one task; returns the metrics of its configurations."""
         output, n_test = task.output, len(work.item.test)
         with output.write_class(work.item, work.digest, started) as writer:
             for spec in task.job.models:
@@ -130,6 +163,7 @@ class Engine:
                 scores = features.score(model, spec, output.keeps_images)
                 scores = self.processes.gather(scores, model, n_test)
                 writer.scored(spec, model, scores, features.examples)
+        return writer.results()
 
     def _shown(
         self, batches: Iterable[Batch], n_images: int, item: AnomalyClass, phase: str
@@ -142,3 +176,15 @@ def _checked(batches: Iterable[Batch], work: ClassWork) -> Iterator[Batch]:
     """The last images of a class, then a check that its files are still those of the digest."""
     yield from batches
     work.item.check_unchanged(work.digest)
+
+
+def _what(work: ClassWork, seconds: float, results: Sequence[Numbers]) -> str:
+    """Such as ``bottle: 12.3 s, image AUROC 0.995, pixel AUROC 0.981``, with ranges of several."""
+    parts = [f"{work.item.name}: {seconds:.1f} s"]
+    parts += [f"{len(results)} configurations"] * (len(results) > 1)
+    for level in ("image", "pixel"):
+        values = sorted(v for one in results if (v := one[f"{level}_auroc"]) is not None)
+        shown = dict.fromkeys(format_number("auroc", value) for value in values)
+        ends = list(shown)[:: max(1, len(shown) - 1)]
+        parts += [f"{level} AUROC {' to '.join(ends)}"] * bool(ends)
+    return one_line(", ".join(parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +33,9 @@ class ClassWriter(Protocol):
             examples: a few test images, uint8 (n, 3, crop, crop).
         """
 
+    def results(self) -> Sequence[Mapping[str, float | None]]:
+        """The metrics of every configuration, to be shown when the class is finished."""
+
 
 class Output(Protocol):
     """Where the results of a job go."""
@@ -44,8 +48,8 @@ class Output(Protocol):
     def keeps_images(self) -> bool:
         """Whether the scores come with the images."""
 
-    def is_finished(self, class_name: str, digest: str) -> bool:
-        """Whether the results of a class are there.
+    def is_finished(self, item: AnomalyClass, digest: str) -> bool:
+        """Whether the results of a class are there, whole and with the files that belong to them.
 
         Raises:
             OptionError: they are, but of other settings or other images.

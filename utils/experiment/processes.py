@@ -114,7 +114,7 @@ class _Silent:
     def like(cls, output: Output) -> _Silent:
         return cls(output.is_calibrated, output.keeps_images)
 
-    def is_finished(self, class_name: str, digest: str) -> bool:
+    def is_finished(self, item: AnomalyClass, digest: str) -> bool:
         return False
 
     def write_class(
@@ -127,3 +127,6 @@ class _Silent:
 
     def scored(self, *result: object) -> None:
         pass
+
+    def results(self) -> Sequence[Mapping[str, float | None]]:
+        return []

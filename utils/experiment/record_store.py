@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from utils.errors import OptionError
+from utils.evaluation.schema import Fields, count, mapping, text
 from utils.system.files import write_json
 
-RECORD_VERSION = 4  # of what a record holds
+RECORD_VERSION = 5  # of what a record holds
+MAX_BYTES = 2**28  # of a record; one of a class with a million test images has fewer
+
+
+class RecordError(ValueError):
+    """A record is there, but does not count; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +29,14 @@ class Record:
         name: of what is finished.
         data_digest: checksum of the files it was made from.
         settings: everything else that decides its numbers.
-        content: all of it, the results among it.
+        outputs: the files that were written with it, with their sizes in bytes.
+        content: the results.
     """
 
     name: str
     data_digest: str
     settings: Mapping[str, Any]
+    outputs: Mapping[str, int]
     content: Mapping[str, Any]
 
 
@@ -51,23 +60,8 @@ class RecordStore:
     kind: str
     remedy: str
 
-    def is_finished(self, name: str, data_digest: str) -> bool:
-        """Whether there is a record of these settings and these files.
-
-        Raises:
-            OptionError: there is one of others.
-        """
-        record = read_record(self.folder, name)
-        if record is None:
-            return False
-        self.check(record)
-        if record.data_digest != data_digest:
-            digests = f"digest {record.data_digest} then, {data_digest} now"
-            raise self.mismatch(name, f"its image files have changed: {digests}")
-        return True
-
-    def check(self, record: Record) -> None:
-        """Check that a record is of these settings.
+    def check(self, record: Record, data_digest: str | None = None) -> None:
+        """Check that a record is of these settings and, if a digest is given, of these files.
 
         Raises:
             OptionError: it is not.
@@ -79,6 +73,9 @@ class RecordStore:
         if differing:
             said = (f"{key} {then.get(key)} then, {now[key]} now" for key in named)
             raise self.mismatch(record.name, "; ".join(said))
+        if data_digest not in (None, record.data_digest):
+            digests = f"digest {record.data_digest} then, {data_digest} now"
+            raise self.mismatch(record.name, f"its image files have changed: {digests}")
 
     def mismatch(self, name: str, what: str) -> OptionError:
         """The error that says why a record does not go with this run."""
@@ -87,12 +84,20 @@ class RecordStore:
             f"give another --save_path, or {self.remedy}"
         )
 
-    def finish(self, name: str, data_digest: str, content: Mapping[str, Any]) -> None:
+    def finish(
+        self,
+        name: str,
+        data_digest: str,
+        content: Mapping[str, Any],
+        outputs: Mapping[str, int] | None = None,
+    ) -> None:
         """Write a record, completely or not at all."""
         path = _path(self.folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         head = {"version": RECORD_VERSION, "name": name, "data_digest": data_digest}
-        write_json(path, {**content, **head, "settings": self.settings})
+        tail = {"settings": as_read(self.settings), "outputs": dict(outputs or {})}
+        whole = as_read({**content, **head, **tail})
+        write_json(path, whole | {"checksum": _checksum(whole)})
 
     def forget(self, name: str) -> None:
         """Remove a record, if there is one."""
@@ -103,28 +108,99 @@ class RecordStore:
         return record.settings == as_read(self.settings)
 
 
-def read_records(folder: Path) -> Iterator[Record]:
-    """All whole records of a folder and the folders in it, whatever their settings."""
+def read_records(folder: Path) -> tuple[list[Record], dict[str, RecordError]]:
+    """The records of a folder and the folders in it, whatever their settings.
+
+    Returns:
+        Those that count, and by name why the others do not.
+    """
+    found, damaged = [], {}
     for path in sorted(folder.rglob("*.json")):
-        record = read_record(folder, path.relative_to(folder).as_posix().removesuffix(".json"))
-        if record is not None:
-            yield record
+        name = path.relative_to(folder).as_posix().removesuffix(".json")
+        try:
+            record = read_record(folder, name)
+        except RecordError as error:
+            damaged[name] = error
+        else:
+            found += [] if record is None else [record]
+    return found, damaged
 
 
 def read_record(folder: Path, name: str) -> Record | None:
-    """The record of a name; None if there is none, or none that counts."""
+    """The record of a name; None if there is none.
+
+    Raises:
+        RecordError: there is one that does not count.
+    """
+    path = _path(folder, name)
     try:
-        content = json.loads(_path(folder, name).read_text(encoding="utf-8"))
-        if content["version"] != RECORD_VERSION or content["name"] != name:
-            return None
-        return Record(name, content["data_digest"], dict(content["settings"]), content)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _checked(_parsed(_read(path)), name)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise RecordError(f"{path} is damaged (it is nested too deeply)") from error
+    except ValueError as error:
+        raise RecordError(f"{path} {error}") from error
 
 
-def as_read(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are read back from JSON: lists for tuples."""
-    return json.loads(json.dumps(settings))
+def as_read(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content as it is read back from JSON: lists for tuples.
+
+    Raises:
+        ValueError: it holds NaN or infinity.
+    """
+    return json.loads(json.dumps(content, allow_nan=False))
+
+
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise ValueError("is no file")  # a pipe, for example, would be waited on for ever
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"is damaged (it has more than {MAX_BYTES} bytes)")
+    return content
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Decode JSON that has an object of this version in it."""
+    try:
+        found = json.loads(content.decode("utf-8"))
+        version = Fields(found).take("version", count)
+    except ValueError as error:  # also of text that is not UTF-8, or of endless digits
+        raise ValueError(f"is damaged ({error})") from error
+    if version != RECORD_VERSION:
+        raise ValueError(f"is of version {version} of the records, not {RECORD_VERSION}")
+    return found
+
+
+def _checked(content: dict[str, Any], name: str) -> Record:
+    """The record of a JSON object.
+
+    Raises:
+        ValueError: it is not whole, or of another name.
+    """
+    try:
+        fields = Fields(content)
+        fields.take("version", count)
+        given, checksum = fields.take("name", text), fields.take("checksum", text)
+        if given != name:
+            raise ValueError(f"it is the record of {given}")
+        if checksum != _checksum({key: content[key] for key in content if key != "checksum"}):
+            raise ValueError("its checksum is not that of its content")
+        digest = fields.take("data_digest", text)
+        settings = fields.take("settings", mapping(lambda value: value))
+        outputs = fields.take("outputs", mapping(count))
+        return Record(name, digest, settings, outputs, fields.rest() | {"data_digest": digest})
+    except ValueError as error:
+        raise ValueError(f"is damaged ({error})") from error
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of the content however it is laid out: no digit of a number can change unnoticed."""
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +18,18 @@ from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
-from padim.model import PaDiM
 from utils.experiment.conditions import Conditions
-from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
 from utils.experiment.end_report import print_end, print_seeds
-from utils.experiment.engine import Engine, find_work
+from utils.experiment.engine import ClassLines, Engine, find_work
 from utils.experiment.network import Network
 from utils.experiment.options import RunOptions
-from utils.experiment.outputs import Task
 from utils.experiment.processes import Processes
-from utils.experiment.provenance import Provenance
-from utils.experiment.record_store import read_record
-from utils.experiment.run_folder import RunFolder, RunInfo
-from utils.experiment.run_name import folder_name, run_name, run_settings
-from utils.system.console import warn
-from utils.system.device import choose_device, describe
+from utils.experiment.record_store import RecordError
+from utils.experiment.run_folder import RunFolder
+from utils.experiment.run_plan import folder_names, protocol_of, run_folders, tasks_of
+from utils.experiment.stored_class import read_class
+from utils.system.console import one_line, progress, say, warn
+from utils.system.device import choose_device
 from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.process import tune_worker
@@ -55,11 +54,11 @@ def run(backbone_name: str, options: RunOptions) -> None:
         # The workers decode while the network is loaded.
         stream = stack.enter_context(_open_stream(expected, options, processes))
         backbone, conditions = _load_backbone(backbone_name, options)
-        folders = _run_folders(backbone, options, device, conditions)
+        folders = run_folders(backbone, options, device, conditions)
         processes.in_first(partial(_hold, folders, options, stack, conditions))
         settings = [folder.info.settings for folder in folders]
         processes.check_alike([item for item, _ in classes], settings)
-        tasks = processes.tasks(_tasks(folders, backbone, options))
+        tasks = processes.tasks(tasks_of(folders, backbone, options))
         todo = find_work(classes, tasks, processes, options.overwrite)
         if [work.item for work in todo] != expected:
             stream.close()
@@ -67,12 +66,17 @@ def run(backbone_name: str, options: RunOptions) -> None:
                 _open_stream([work.item for work in todo], options, processes)
             )
         networks = {backbone_name: Network(backbone.to(device))}
-        engine = Engine(networks, _protocol(options), processes, options.save_path)
+        scratch, lines = options.save_path, ClassLines(todo)
+        engine = Engine(networks, protocol_of(options), processes, scratch, lines)
+        kept = [one for one in classes if one[0] not in [work.item for work in todo]]
         with always(lambda: processes.in_first_only(partial(_write_reports, folders))):
             for work in todo:
                 engine.run_class(work, stream)
-        n_kept = len(classes) - len(todo)
-        processes.in_first(partial(_end, folders, n_kept, options, conditions))
+            redraw = partial(_draw_missing_figures, folders, kept, options, backbone)
+            processes.in_first_only(redraw)
+        own = [item.name for item, _ in classes]
+        processes.in_first(partial(_end, folders, len(kept), own, options))
+        warn(conditions.warnings() * processes.is_first)
         processes.leave()
 
 
@@ -117,12 +121,14 @@ def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) 
     opened again.
     """
     conditions = Conditions(options.weights == "random", options.data_path is None)
-    folder = folder_name(backbone_name, options.layers, options, conditions)
-    stores = [options.save_path / name / "records" for name in _folder_names(folder, options)]
+    names = folder_names(backbone_name, options.layers, options, conditions)
 
     def seems_finished(item: AnomalyClass, digest: str) -> bool:
-        records = [read_record(store, item.name) for store in stores]
-        return all(record is not None and record.data_digest == digest for record in records)
+        try:
+            found = [read_class(options.save_path / name, item.name) for name in names]
+        except RecordError:
+            return False
+        return all(one is not None and one.stored.data_digest == digest for one in found)
 
     return [
         index
@@ -165,82 +171,35 @@ def _load_backbone(name: str, options: RunOptions) -> tuple[Backbone, Conditions
         return build("random"), Conditions(True, is_demo)
 
 
-def _specs(options: RunOptions) -> list[ModelSpec]:
-    """A model for each seed."""
-    seeds = options.seeds or (options.seed,)
-    return [ModelSpec(None, options.reduction, options.embedding_dim, seed) for seed in seeds]
-
-
-def _protocol(options: RunOptions) -> Protocol:
-    return Protocol(options.resize, options.crop, options.epsilon, options.sigma)
-
-
-def _folder_names(name: str, options: RunOptions) -> list[str]:
-    if options.seeds is None:
-        return [name]
-    return [f"{name}_seed{seed}" for seed in options.seeds]
-
-
-def _run_folders(
-    backbone: Backbone, options: RunOptions, device: torch.device, conditions: Conditions
-) -> list[RunFolder]:
-    """A folder for each seed.
-
-    Raises:
-        ModelError: more channels asked for than there are; nothing is written then.
-    """
-    configs = [_protocol(options).config_of(spec) for spec in _specs(options)]
-    blanks = [PaDiM(backbone, config) for config in configs]
-    names = _folder_names(folder_name(backbone.name, backbone.layers, options, conditions), options)
-    versions, provenance = describe(device), Provenance.of_this_run()
-    return [
-        RunFolder(
-            options.save_path / name,
-            RunInfo(
-                run_name(backbone, blank.config),
-                options,
-                run_settings(blank, options, conditions),
-                conditions,
-                versions,
-                provenance,
-            ),
-        )
-        for name, blank in zip(names, blanks, strict=True)
-    ]
-
-
-def _tasks(folders: Sequence[RunFolder], backbone: Backbone, options: RunOptions) -> list[Task]:
-    return [
-        Task(
-            Job(
-                folder.name,
-                (
-                    Configuration(
-                        folder.info.run_name,
-                        backbone.name,
-                        spec.reduction,
-                        spec.embedding_dim,
-                        seed=spec.seed,
-                    ),
-                ),
-            ),
-            folder,
-        )
-        for folder, spec in zip(folders, _specs(options), strict=True)
-    ]
-
-
 def _hold(
     folders: Sequence[RunFolder], options: RunOptions, stack: ExitStack, conditions: Conditions
 ) -> None:
     """Make the folders, keep other runs out until ``stack`` ends, and check what they hold."""
     layout, root = LAYOUTS[options.dataset], _root(options)
-    replaced = choose_classes(layout, root, options.classes) if options.overwrite else ()
+    own = choose_classes(layout, root, options.classes)
     for folder in folders:
         folder.make()
         stack.enter_context(locked(folder.path))
-        folder.check(layout.find_classes(root), replaced)
+        folder.check(layout.find_classes(root), own, options.overwrite)
     warn(conditions.warnings())
+
+
+def _draw_missing_figures(
+    folders: Sequence[RunFolder], kept: Classes, options: RunOptions, backbone: Backbone
+) -> None:
+    """Draw the figures that finished classes lack, from their models and their test images."""
+    for item, digest in kept:
+        lacking = [folder for folder in folders if folder.lacks_figures(item, digest)]
+        if not lacking:
+            continue
+        device = next(backbone.parameters()).device
+        with _open_stream([replace(item, train=())], options, device, Processes()) as stream:
+            n_test = len(item.test)
+            batches = list(progress(stream.take(n_test), n_test, item.name, "figures"))
+        item.check_unchanged(digest)
+        for folder in lacking:
+            folder.draw_figures(item, digest, backbone, batches)
+        say(one_line(f"{item.name}: figures drawn from the kept model"), sys.stdout)
 
 
 def _write_reports(folders: Sequence[RunFolder]) -> None:
@@ -251,9 +210,8 @@ def _write_reports(folders: Sequence[RunFolder]) -> None:
 
 
 def _end(
-    folders: Sequence[RunFolder], n_kept: int, options: RunOptions, conditions: Conditions
+    folders: Sequence[RunFolder], n_kept: int, own: Sequence[str], options: RunOptions
 ) -> None:
-    print_end(folders, n_kept)
+    print_end(folders, n_kept, own)
     if options.seeds is not None:
         print_seeds(folders, options)
-    warn(conditions.warnings())

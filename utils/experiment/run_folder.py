@@ -6,35 +6,42 @@ speaks of several classes (tables, curves, page) is made from these records alon
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from datasets.loading.labelled import Batch
 from datasets.types import AnomalyClass
-from padim.model import PaDiM
+from padim.backbones import Backbone
+from padim.errors import ModelError
+from padim.files import naming, remove, sweep, temporary_folder
+from padim.model_file import load_model
 from utils.evaluation.class_record import ClassRecord
-from utils.evaluation.class_scores import ClassScores
-from utils.evaluation.measure import measure_class
+from utils.evaluation.class_scores import score_class
+from utils.experiment.class_writer import RunClassWriter
 from utils.experiment.conditions import Conditions, reason_not_comparable, reason_text
-from utils.experiment.configuration import ModelSpec
 from utils.experiment.options import RunOptions
 from utils.experiment.provenance import Provenance
-from utils.experiment.record_store import Record, RecordStore, as_read, read_record, read_records
+from utils.experiment.record_store import RecordError, RecordStore, as_read
+from utils.experiment.stored_class import (
+    PER_CLASS,
+    StoredClass,
+    outputs_of,
+    read_class,
+    read_classes,
+)
 from utils.report.class_figures import draw_class_figures
 from utils.report.curves import draw_pro_curves, draw_roc_curves
 from utils.report.rows import Row, result_rows
 from utils.report.run_page import render_run_page
-from utils.report.tables import results_csv, results_markdown, scores_csv
+from utils.report.tables import results_csv, results_markdown
+from utils.system.console import warn
 from utils.system.files import write_json, write_text
 
-PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
 REMEDY = "--overwrite with that class among --classes"
 
 
@@ -96,29 +103,39 @@ class RunFolder:
         for folder in ("records", "figures", "models", "scores"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
 
-    def check(self, data_classes: Sequence[str], replaced: Sequence[str]) -> None:
-        """Check that what stays in the folder fits into the same tables.
+    def check(self, data_classes: Sequence[str], own: Sequence[str], is_overwritten: bool) -> None:
+        """Check that what stays in the folder fits into the same tables; say what does not count.
 
         Args:
             data_classes: all classes of the data set.
-            replaced: those that are done again.
+            own: those of this run.
+            is_overwritten: whether these are done again.
 
         Raises:
             OptionError: a class that stays is of other settings or of another data set.
         """
-        for stored, _ in self._stored():
-            if stored.name in replaced:
+        for folder in (self.path, self._store.folder):
+            sweep(folder)
+        replaced = own if is_overwritten else ()
+        found, damaged = read_classes(self.path)
+        for one in found:
+            if one.stored.name in replaced:
                 continue
-            if stored.name not in data_classes:
-                raise self._store.mismatch(stored.name, "it is not in this data set")
-            self._store.check(stored)
+            if one.stored.name not in data_classes:
+                raise self._store.mismatch(one.stored.name, "it is not in this data set")
+            self._store.check(one.stored)
+        for name, error in damaged.items():
+            what = "is done again" if name in own else "is not in the tables"
+            warn([f"class {name} {what}: {error}"] * (name not in replaced))
 
-    def is_finished(self, class_name: str, digest: str) -> bool:
+    def is_finished(self, item: AnomalyClass, digest: str) -> bool:
         """Whether a class is finished; as ``Output`` has it."""
-        stored = read_record(self._store.folder, class_name)
-        if stored is None or _class_record(stored) is None:
-            return False
-        return self._store.is_finished(class_name, digest)
+        return self._finished(item, digest) is not None
+
+    def lacks_figures(self, item: AnomalyClass, digest: str) -> bool:
+        """Whether a finished class has fewer figures than the options ask for."""
+        found = self._finished(item, digest)
+        return found is not None and found.lacks_figures(self.info.options.figures)
 
     @contextmanager
     def write_class(
@@ -133,35 +150,62 @@ class RunFolder:
         self.finish(replace(record, seconds=seconds, data_digest=digest))
         self.write_tables()
 
+    def draw_figures(
+        self, item: AnomalyClass, digest: str, backbone: Backbone, batches: Sequence[Batch]
+    ) -> None:
+        """Draw the figures of a finished class anew, with its model.
+
+        Args:
+            item: the class.
+            digest: of its files.
+            backbone: of the model.
+            batches: the test images.
+
+        Raises:
+            ModelError: the model file is damaged; the class does not count as finished any more.
+        """
+        found = self._finished(item, digest)
+        assert found is not None, "only a finished class lacks figures alone"
+        try:
+            model = load_model(self.path / "models" / f"{item.name}.pt", backbone)
+        except ModelError as error:
+            self._store.forget(item.name)
+            raise ModelError(f"{error}; run again to do class {item.name} again") from error
+        scores, n_figures = score_class(model, batches), self.info.options.figures
+        with self.staged(item.name, PER_CLASS[:1]) as stage:
+            figures = draw_class_figures(found.record, item, scores, n_figures, stage)
+        self.finish(found.record.with_figures(figures))
+
     @contextmanager
-    def staged(self, name: str) -> Iterator[Path]:
-        """A hidden folder for the files of a class, named as in ``PER_CLASS``.
+    def staged(self, name: str, patterns: Sequence[str] = PER_CLASS) -> Iterator[Path]:
+        """A hidden folder for the files of a class, named as in ``patterns``.
 
         If the block ends well they replace the former files of the class; if not, they are gone.
         """
-        stage = self.path / f".partial-{name}"
-        shutil.rmtree(stage, ignore_errors=True)
-        try:
-            for pattern in PER_CLASS:
+        with naming(self.path), temporary_folder(self.path) as stage:
+            for pattern in patterns:
                 (stage / pattern.format(name)).parent.mkdir(parents=True, exist_ok=True)
             yield stage
-            self._forget(name)
-            for pattern in PER_CLASS:
-                if (stage / pattern.format(name)).exists():
-                    (stage / pattern.format(name)).replace(self.path / pattern.format(name))
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            self._store.forget(name)
+            for pattern in patterns:
+                new, old = stage / pattern.format(name), self.path / pattern.format(name)
+                remove(old)
+                if new.exists():
+                    new.replace(old)
 
     def finish(self, record: ClassRecord) -> None:
         """Mark a class as finished by its record."""
-        self._store.finish(record.class_name, record.data_digest or "", record.to_json())
+        name = record.class_name
+        outputs = outputs_of(self.path, name, [image.figure for image in record.images])
+        self._store.finish(name, record.data_digest or "", record.to_json(), outputs)
 
     def records(self) -> list[ClassRecord]:
         """The records of the classes finished with these settings, in the order of the tables.
 
         There are others only while a run with ``--overwrite`` has not come to them yet.
         """
-        records = [record for stored, record in self._stored() if self._store.is_current(stored)]
+        found, _ = read_classes(self.path)
+        records = [one.record for one in found if self._store.is_current(one.stored)]
         return sorted(records, key=lambda record: (record.order, record.class_name))
 
     def rows(self) -> list[Row]:
@@ -181,7 +225,7 @@ class RunFolder:
             "versions": dict(info.versions),
             "program": asdict(info.provenance),
             "results": [row.to_json() for row in rows],
-            "thresholds": {record.class_name: asdict(record.threshold) for record in records},
+            "thresholds": {record.class_name: _thresholds(record) for record in records},
             "notes": {record.class_name: list(record.notes) for record in records},
         }
         write_json(self.path / "results.json", content)
@@ -209,75 +253,19 @@ class RunFolder:
         )
         write_text(self.path / "index.html", page)
 
-    def _stored(self) -> Iterator[tuple[Record, ClassRecord]]:
-        """The records whose content is whole too."""
-        for stored in read_records(self._store.folder):
-            record = _class_record(stored)
-            if record is not None:
-                yield stored, record
-
-    def _forget(self, name: str) -> None:
-        """Remove what is there of a class, its record first."""
-        self._store.forget(name)
-        for pattern in PER_CLASS:
-            path = self.path / pattern.format(name)
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    def _finished(self, item: AnomalyClass, digest: str) -> StoredClass | None:
+        try:
+            found = read_class(self.path, item.name)
+            if found is None:
+                return None
+            self._store.check(found.stored, digest)
+            found.check_images(item)
+        except RecordError:  # ``check`` has said why
+            return None
+        return found
 
 
-class RunClassWriter:
-    """Writes the model, the figures and the scores of one class.
-
-    Args:
-        item: the class.
-        options: of the run.
-        stage: the folder of its files.
-        saver: the thread that writes the model.
-    """
-
-    def __init__(
-        self, item: AnomalyClass, options: RunOptions, stage: Path, saver: ThreadPoolExecutor
-    ) -> None:
-        self._item, self._options, self._stage, self._saver = item, options, stage, saver
-        self._saved: Future[None] | None = None
-        self._record: ClassRecord | None = None
-
-    def fitted(self, model: PaDiM) -> None:
-        """Start writing the model file in the background, while the test images are scored."""
-        if model.is_gathered:
-            self._save(model)
-
-    def scored(
-        self, spec: ModelSpec, model: PaDiM, scores: ClassScores, examples: torch.Tensor | None
-    ) -> None:
-        """Measure the class, draw its figures and write its scores."""
-        if self._saved is None:
-            self._save(model)
-        item, options = self._item, self._options
-        record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
-        figures = draw_class_figures(record, item, scores, options.figures, self._stage)
-        self._record = record.with_figures(figures)
-        path = self._stage / "scores" / f"{item.name}.csv"
-        text = scores_csv(self._record)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-    def finish(self) -> ClassRecord:
-        """Wait for the model file; the record of the class."""
-        if self._saved is None or self._record is None:
-            raise RuntimeError(f"class {self._item.name} has not been scored")
-        self._saved.result()
-        return self._record
-
-    def _save(self, model: PaDiM) -> None:
-        path = self._stage / "models" / f"{self._item.name}.pt"
-        is_half = self._options.model_precision == "float16"
-        self._saved = self._saver.submit(model.save, path, is_half)
-
-
-def _class_record(stored: Record) -> ClassRecord | None:
-    try:
-        return ClassRecord.from_json(stored.content)
-    except ValueError:
-        return None
+def _thresholds(record: ClassRecord) -> dict[str, Any]:
+    """The pixel threshold by its name, and the image threshold with its rate."""
+    image = record.image_threshold
+    return {**asdict(record.threshold), "image": None if image is None else asdict(image)}

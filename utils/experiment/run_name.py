@@ -11,6 +11,7 @@ from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from utils.experiment.conditions import Conditions
 from utils.experiment.options import RunOptions
+from utils.system.names import shortened
 
 _SHORT = {"random": "rd", "semi_orthogonal": "so", "pca": "pca"}
 
@@ -25,6 +26,8 @@ def folder_name(
 ) -> str:
     """The name of a run's folder. What must not get into the tables of others is part of it.
 
+    Of a name that is too long for a file system, the end is a checksum of all of it.
+
     Args:
         backbone_name: a key of ``padim.backbones.BACKBONES``.
         layers: its feature layers; None for the paper's.
@@ -37,7 +40,7 @@ def folder_name(
         version = "" if options.rd_version is None else str(options.rd_version)
         parts.append(options.dataset + version)
     parts += ["untrained"] * conditions.is_untrained + ["demo"] * conditions.is_demo
-    return "_".join(parts)
+    return shortened("_".join(parts))
 
 
 def run_settings(model: PaDiM, options: RunOptions, conditions: Conditions) -> dict[str, object]:

@@ -21,6 +21,7 @@ import torch
 
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from datasets.loading.workers import Hooks
+from padim.files import written_whole
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
@@ -34,7 +35,7 @@ from utils.prediction.writer import ImageWriter
 from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import UNTRAINED, one_line, progress, say, warn
 from utils.system.device import choose_device, describe
-from utils.system.files import check_writable, written_whole
+from utils.system.files import check_writable
 from utils.system.lock import locked
 from utils.system.process import tune_worker
 from utils.system.stop import check_stop

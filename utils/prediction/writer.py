@@ -11,12 +11,12 @@ from PIL import Image
 
 from datasets.loading.unlabelled import FoundImage
 from datasets.types import DataError
+from padim.files import written_whole
 from padim.image_file import read_image
 from utils.prediction.judge import Judge
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path
 from utils.prediction.overlay import Placement, draw_overlay, map_levels
-from utils.system.files import written_whole
 
 # Errors of one image, not of the disk: its name, or another image with the name of its folder.
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)

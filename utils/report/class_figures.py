@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datasets.types import AnomalyClass, Sample
-from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.class_record import ClassRecord, ImageRecord
 from utils.evaluation.class_scores import ClassScores
 from utils.report.figures import FigureMaker
 from utils.system.console import progress
+from utils.system.names import FreeNames
 
 
 def draw_class_figures(
@@ -33,7 +34,7 @@ def draw_class_figures(
         The path of the figure of every test image, relative to ``stage``; None if not drawn.
     """
     images = record.images
-    chosen = sorted(range(len(images)), key=lambda i: -(images[i].misranked or 0))[:n_figures]
+    chosen = worst_first(images)[:n_figures]
     if not chosen:
         return [None] * len(images)
     (stage / "figures" / item.name).mkdir()
@@ -56,15 +57,15 @@ def draw_class_figures(
     return [path if index in set(chosen) else None for index, path in enumerate(paths)]
 
 
+def worst_first(images: Sequence[ImageRecord]) -> list[int]:
+    """The positions of the images, the worst ranked ones first."""
+    return sorted(range(len(images)), key=lambda index: -(images[index].misranked or 0))
+
+
 def _figure_names(samples: Sequence[Sample]) -> list[str]:
-    """``<defect>_<name>.png`` for every image, with a number if two would be equal."""
-    names: dict[str, None] = {}  # a set that keeps the order
-    for sample in samples:
-        name = f"{sample.defect}_{Path(_name(sample)).stem}"
-        if f"{name}.png" in names:
-            name = f"{sample.defect}_{_name(sample)}_{len(names)}"
-        names[f"{name}.png"] = None
-    return list(names)
+    """``<defect>_<name>.png`` for every image, each unlike the others."""
+    names = FreeNames()
+    return [names.take(f"{one.defect}_{Path(_name(one)).stem}", ".png") for one in samples]
 
 
 def _name(sample: Sample) -> str:

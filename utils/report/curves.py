@@ -10,10 +10,10 @@ from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from padim.files import written_whole
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.metrics import PRO_LIMIT
 from utils.report.text import LONGEST, printable
-from utils.system.files import written_whole
 
 # Ten colours and four line styles tell forty classes apart.
 _COLOURS = color_sequences["tab10"]

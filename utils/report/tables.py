@@ -26,9 +26,13 @@ def results_csv(rows: Sequence[Row]) -> str:
 
 
 def scores_csv(record: ClassRecord) -> str:
-    """A row for each test image: path in the class folder, defect, label, score, p-value."""
-    columns = ("path", "defect", "label", "score", "p_value")
-    return csv_text(columns, (asdict(image) for image in record.images))
+    """A row for each test image: path in the class folder, defect, label, score, p-value, decision.
+
+    The last two are empty without a calibration.
+    """
+    columns = ("path", "defect", "label", "score", "p_value", "decision")
+    rows = (asdict(image) | {"decision": image.decision} for image in record.images)
+    return csv_text(columns, rows)
 
 
 def results_markdown(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from itertools import chain
@@ -19,11 +19,20 @@ from padim.anomaly_map import image_scores
 from padim.model import PaDiM
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.measure import measure_numbers
+from utils.evaluation.schema import Fields, count, flag, mapping, number, optional, several, text
 from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
-from utils.experiment.record_store import RecordStore, read_records
+from utils.experiment.record_store import (
+    Record,
+    RecordError,
+    RecordStore,
+    read_record,
+    read_records,
+)
 from utils.reproduction.plan import TIMED, Dataset
+from utils.system.console import warn
 
 REMEDY = "delete that file"
+METRICS = ("image_auroc", "pixel_auroc", "pro")  # of every configuration; there may be others
 Numbers = dict[str, float | None]
 
 
@@ -82,9 +91,17 @@ class JobRecords:
         }
         self._store = RecordStore(folder, settings, "job", REMEDY)
 
-    def is_finished(self, class_name: str, digest: str) -> bool:
+    def is_finished(self, item: AnomalyClass, digest: str) -> bool:
         """Whether there are numbers of a class; as ``Output`` has it."""
-        return self._store.is_finished(self._name(class_name), digest)
+        try:
+            record = read_record(self._store.folder, self._name(item.name))
+            if record is not None:
+                _results(self._store.folder, record)
+                self._store.check(record, digest)
+        except RecordError as error:
+            warn([f"{self._job.name} of class {item.name} is run again: {error}"])
+            return False
+        return record is not None
 
     @contextmanager
     def write_class(self, item: AnomalyClass, digest: str, started: float) -> Iterator[JobWriter]:
@@ -115,6 +132,7 @@ class JobWriter:
         self._item, self._job = item, job
         self._scores: dict[ModelSpec, ClassScores] = {}
         self._costs: Numbers = {}
+        self._numbers: list[Numbers] = []
 
     def fitted(self, model: PaDiM) -> None:
         """Nothing is kept of a model."""
@@ -127,9 +145,14 @@ class JobWriter:
         if self._job.configurations[0] in TIMED and examples is not None:
             self._costs = _cost(model, examples)
 
+    def results(self) -> Sequence[Mapping[str, float | None]]:
+        """The numbers, to be shown."""
+        return self._numbers
+
     def numbers(self) -> list[Numbers]:
         """The numbers of every configuration, in the order of the job."""
-        return [self._measure(one) | self._costs for one in self._job.configurations]
+        self._numbers = [self._measure(one) | self._costs for one in self._job.configurations]
+        return self._numbers
 
     def _measure(self, configuration: Configuration) -> Numbers:
         parts = [self._scores[spec] for spec in configuration.models]
@@ -148,16 +171,46 @@ def read_results(
         checksums: of the weights of every backbone in use.
         is_untrained: whether these are random.
     """
-    for record in read_records(folder):
-        settings: Mapping[str, Any] = record.settings
-        if settings["is_untrained"] != is_untrained:
-            continue
-        checksum = settings["weights_checksum"]
-        if checksums.get(settings["backbone"], checksum) != checksum:
-            continue
-        content = record.content
-        for one, numbers in zip(settings["configurations"], content["numbers"], strict=True):
-            yield Result(content["dataset"], content["class"], one["name"], one["seed"], numbers)
+    records, _ = read_records(folder)
+    for record in records:
+        with suppress(RecordError):  # it is not in the tables; if it is needed, it is run again
+            settings, results = record.settings, _results(folder, record)
+            if settings["is_untrained"] != is_untrained:
+                continue
+            checksum = settings["weights_checksum"]
+            if checksums.get(settings["backbone"], checksum) == checksum:
+                yield from results
+
+
+def _results(folder: Path, record: Record) -> list[Result]:
+    """The numbers of a record.
+
+    Raises:
+        RecordError: it does not hold what a record of a job holds.
+    """
+    try:
+        fields, settings = Fields(dict(record.content)), Fields(dict(record.settings))
+        settings.take("is_untrained", flag)
+        for name in ("backbone", "weights_checksum"):
+            settings.take(name, text)
+        configurations = settings.take("configurations", several(_name_and_seed))
+        numbers = fields.take("numbers", several(mapping(optional(number))))
+        dataset, class_name = fields.take("dataset", text), fields.take("class", text)
+        if len(numbers) != len(configurations) or not all(
+            set(METRICS) <= set(one) for one in numbers
+        ):
+            raise ValueError("numbers: those of every configuration are expected")
+        if not record.name.startswith(f"{dataset}/{class_name}/"):
+            raise ValueError(f"it is of class {class_name} of {dataset}")
+    except ValueError as error:
+        raise RecordError(f"{folder / record.name}.json is damaged ({error})") from error
+    pairs = zip(configurations, numbers, strict=True)
+    return [Result(dataset, class_name, *one, found) for one, found in pairs]
+
+
+def _name_and_seed(value: object) -> tuple[str, int]:
+    fields = Fields(value)
+    return fields.take("name", text), fields.take("seed", count)
 
 
 def _cost(model: PaDiM, examples: torch.Tensor) -> Numbers:

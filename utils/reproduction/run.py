@@ -13,9 +13,10 @@ from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
+from padim.files import sweep
 from utils.experiment.conditions import Conditions
 from utils.experiment.configuration import Job, Protocol
-from utils.experiment.engine import Engine, find_work
+from utils.experiment.engine import ClassLines, Engine, find_work
 from utils.experiment.network import Network
 from utils.experiment.outputs import Task
 from utils.experiment.processes import Processes
@@ -48,11 +49,24 @@ def reproduce(options: ReproduceOptions) -> None:
     warn(run.warnings)
     n_done = 0
     with locked(options.save_path), always(run.report):
+        sweep(options.save_path)
         for dataset, group in jobs.items():
             n_done += run.run_dataset(dataset, classes[dataset], group)
-    print(f"configurations run now: {n_done}; the others were there already")
+    n_there = sum(_n_configurations(jobs[dataset]) * len(classes[dataset]) for dataset in jobs)
+    print(_count(n_done, n_there - n_done))
     print(f"Tables and plots: {options.save_path / 'tables.md'}")
     warn(run.warnings)
+
+
+def _n_configurations(jobs: Sequence[Job]) -> int:
+    return sum(len(job.configurations) for job in jobs)
+
+
+def _count(n_done: int, n_there: int) -> str:
+    """What was run: a configuration counts once for every class."""
+    if not n_there:
+        return f"configurations of a class run now: {n_done}, all there are"
+    return f"configurations of a class run now: {n_done}; there already: {n_there}"
 
 
 def _read_classes(dataset: Dataset, options: ReproduceOptions) -> list[AnomalyClass]:
@@ -118,12 +132,12 @@ class _Reproduction:
             options.image_cache,
             Hooks(tune_worker, check_stop),
         )
-        engine = Engine(self.networks, protocol, processes, options.save_path)
+        engine = Engine(self.networks, protocol, processes, options.save_path, ClassLines(todo))
         with stream:
             for work in todo:
                 engine.run_class(work, stream)
                 self.report()
-        return sum(len(task.job.configurations) for work in todo for task in work.tasks)
+        return sum(_n_configurations([task.job for task in work.tasks]) for work in todo)
 
     def _output(self, dataset: Dataset, job: Job, protocol: Protocol) -> JobRecords:
         options = self.options

@@ -1,10 +1,11 @@
-"""What the user is told on stderr apart from errors: warnings, lines and progress bars."""
+"""What the user is told apart from errors and results: warnings, lines and progress."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from utils.system.stop import check_stop
 
@@ -14,6 +15,7 @@ UNTRAINED = (
 )
 DEMO = "DEMO IMAGES: drawn by this program, so the numbers say nothing about real ones"
 
+LOG_SECONDS = 30  # between two lines of progress where there is no terminal
 Item = TypeVar("Item")
 
 
@@ -32,6 +34,33 @@ def one_line(message: str) -> str:
     )
 
 
+class Pace:
+    """How far a piece of work is, and when it will probably end.
+
+    Args:
+        total: units of work in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self._started = time.monotonic()
+
+    def left(self) -> str:
+        """Such as ``about 3 min left``; nothing if all is done or nothing is known."""
+        if not 0 < self.done < self.total:
+            return ""
+        elapsed = time.monotonic() - self._started
+        return f"about {duration(elapsed / self.done * (self.total - self.done))} left"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: ``40 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def progress(
     items: Iterable[Item],
     total: int,
@@ -40,7 +69,7 @@ def progress(
     unit: str = "image",
     is_shown: bool = True,
 ) -> Iterator[Item]:
-    """Go through items under a progress bar. Without a terminal there is no bar.
+    """Go through items under a progress bar; without a terminal, a line every ``LOG_SECONDS``.
 
     Before every item it is seen whether the script is to stop.
 
@@ -50,21 +79,29 @@ def progress(
         class_name: what is worked on, such as "bottle".
         phase: what is done, such as "fit".
         unit: what is counted.
-        is_shown: whether there is a bar on a terminal.
+        is_shown: whether anything is shown.
     """
     from tqdm import tqdm  # not at the top, so that --help is instant
 
-    is_disabled = None if is_shown else True  # None: disabled without a terminal
     label = f"{class_name}: {phase}"
-    with tqdm(total=total, desc=label, unit=unit, disable=is_disabled, leave=False) as bar:
+    has_bar = is_shown and sys.stderr.isatty()
+    pace, last_line = Pace(total), time.monotonic()
+    with tqdm(total=total, desc=label, unit=unit, disable=not has_bar, leave=False) as bar:
         for item in items:
             check_stop()
             yield item
-            bar.update(len(item) if hasattr(item, "__len__") else 1)
+            count = len(item) if hasattr(item, "__len__") else 1
+            bar.update(count)
+            pace.done += count
+            if is_shown and not has_bar and time.monotonic() - last_line >= LOG_SECONDS:
+                last_line = time.monotonic()
+                say(", ".join(filter(None, (f"{label} {pace.done} of {total}", pace.left()))))
 
 
-def say(line: str) -> None:
-    """Print a line to stderr, above the progress bar if there is one."""
+def say(line: str, file: TextIO | None = None) -> None:
+    """Print a line, to stderr if no file is given, above the progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    file = file or sys.stderr
+    tqdm.write(line, file=file)
+    file.flush()

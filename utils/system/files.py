@@ -1,33 +1,13 @@
-"""Files that are complete or absent, never half-written."""
+"""Text and JSON files that are complete or absent, and the folder of ``--save_path``."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from padim.files import written_whole
 from utils.errors import OptionError
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Write a file completely or not at all.
-
-    Args:
-        path: the file to make or replace.
-
-    Yields:
-        A path in the same folder to write to. It becomes ``path`` if the block ends well, and is
-        removed if not.
-    """
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

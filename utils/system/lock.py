@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,9 +25,10 @@ def locked(folder: Path) -> Iterator[None]:
         folder: an existing folder; a file ``.lock`` in it stays behind.
 
     Raises:
-        OptionError: another process holds it.
+        OptionError: another process holds it, or its ``.lock`` is not a file of this program.
     """
     path = folder / ".lock"
+    _check_own(path)
     lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
@@ -40,10 +42,30 @@ def locked(folder: Path) -> Iterator[None]:
             raise
     try:
         with suppress(OSError):  # Windows lets nobody write to a locked file
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            _write(path, f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         lock.release()
+
+
+def _check_own(path: Path) -> None:
+    """Check that the lock file is new, or one that this program wrote, so that no other is lost."""
+    try:
+        found = path.lstat()
+        is_own = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        is_own = is_own and (found.st_size == 0 or path.read_bytes().startswith(b"process "))
+    except FileNotFoundError:
+        return
+    if not is_own:
+        raise OptionError(
+            f"{path} is not a lock file of this program; move it away, or give another --save_path"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _holder(path: Path) -> str:

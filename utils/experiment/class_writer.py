@@ -1,0 +1,72 @@
+"""Writes the model, the figures and the scores of one class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from datasets.types import AnomalyClass
+from padim.model import PaDiM
+from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.measure import measure_class
+from utils.experiment.configuration import ModelSpec
+from utils.experiment.options import RunOptions
+from utils.report.class_figures import draw_class_figures
+from utils.report.tables import scores_csv
+
+
+class RunClassWriter:
+    """Writes the files of one class.
+
+    Args:
+        item: the class.
+        options: of the run.
+        stage: the folder of its files.
+        saver: the thread that writes the model.
+    """
+
+    def __init__(
+        self, item: AnomalyClass, options: RunOptions, stage: Path, saver: ThreadPoolExecutor
+    ) -> None:
+        self._item, self._options, self._stage, self._saver = item, options, stage, saver
+        self._saved: Future[None] | None = None
+        self._record: ClassRecord | None = None
+
+    def fitted(self, model: PaDiM) -> None:
+        """Start writing the model file in the background, while the test images are scored."""
+        if model.is_gathered:
+            self._save(model)
+
+    def scored(
+        self, spec: ModelSpec, model: PaDiM, scores: ClassScores, examples: torch.Tensor | None
+    ) -> None:
+        """Measure the class, draw its figures and write its scores."""
+        if self._saved is None:
+            self._save(model)
+        item, options = self._item, self._options
+        record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
+        figures = draw_class_figures(record, item, scores, options.figures, self._stage)
+        self._record = record.with_figures(figures)
+        path = self._stage / "scores" / f"{item.name}.csv"
+        text = scores_csv(self._record)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+    def results(self) -> Sequence[Mapping[str, float | None]]:
+        """The metrics of the class."""
+        return [] if self._record is None else [self._record.metrics]
+
+    def finish(self) -> ClassRecord:
+        """Wait for the model file; the record of the class."""
+        if self._saved is None or self._record is None:
+            raise RuntimeError(f"class {self._item.name} has not been scored")
+        self._saved.result()
+        return self._record
+
+    def _save(self, model: PaDiM) -> None:
+        path = self._stage / "models" / f"{self._item.name}.pt"
+        is_half = self._options.model_precision == "float16"
+        self._saved = self._saver.submit(model.save, path, is_half)
