@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from datasets.demo import draw_demo_set
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
@@ -192,8 +190,7 @@ def _draw_missing_figures(
         lacking = [folder for folder in folders if folder.lacks_figures(item, digest)]
         if not lacking:
             continue
-        device = next(backbone.parameters()).device
-        with _open_stream([replace(item, train=())], options, device, Processes()) as stream:
+        with _open_stream([replace(item, train=())], options, Processes()) as stream:
             n_test = len(item.test)
             batches = list(progress(stream.take(n_test), n_test, item.name, "figures"))
         item.check_unchanged(digest)
