@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from padim.config import MAX_BITS
 from padim.image_metadata import UPRIGHT, Header, orientation_of
 from padim.tiff_page import white_is_zero
 
@@ -23,7 +24,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
 MAX_WEBP_BYTES = 2**28  # of a file, all of which is read
-DEEP_BITS = 16  # of a value that is not of 8 bits, unless the file says that it has fewer
 _MAX_STRIP_BYTES = 2**29  # before Pillow makes its own pixels of them
 _BAND_PIXELS = 2**22  # converted at a time: a large image is never held in two forms
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES, _PHOTOMETRIC = 256, 257, 258, 277, 262
@@ -168,6 +168,7 @@ def check_webp(start: bytes, n_bytes: int) -> None:
 
 def _check_size(image: Image.Image) -> None:
     is_wide = image.format in ("JPEG", "MPO") and image.mode == "CMYK"
+    is_wide |= _raw_mode(image) in _LOW_BYTES
     _check_area(*image.size, MAX_PIXELS * 3 // 4 if is_wide else MAX_PIXELS)
     if image.format != "TIFF":
         return
@@ -238,7 +239,7 @@ def _bits(image: Image.Image, raw_mode: str) -> int:
     if image.mode == "I;16" and raw_mode == "I;12":
         return 12
     is_deep = image.mode.startswith("I") or image.mode == "F" or raw_mode in _LOW_BYTES
-    return DEEP_BITS if is_deep else 8
+    return MAX_BITS if is_deep else 8
 
 
 def _tag(image: Image.Image, number: int) -> Any:

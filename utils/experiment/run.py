@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from datasets.demo import draw_demo_set
+from datasets.doubts import doubts_of
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
 from datasets.types import AnomalyClass
@@ -47,6 +48,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
     processes = Processes.join(device)
     processes.in_first(partial(_prepare, options))
     classes = _read_classes(options)
+    processes.in_first_only(partial(_say_doubts, classes, options))
     indices = processes.in_first(partial(_seem_unfinished, backbone_name, options, classes))
     expected = [classes[index][0] for index in indices]
     with ExitStack() as stack:
@@ -108,6 +110,10 @@ def _read_classes(options: RunOptions) -> Classes:
     return [(item, item.digest()) for item in classes]
 
 
+def _say_doubts(classes: Classes, options: RunOptions) -> None:
+    warn([doubt for item, _ in classes for doubt in doubts_of(item, options.bits)])
+
+
 def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) -> list[int]:
     """The classes that seem unfinished before the network is loaded, so that they can be decoded.
 
@@ -138,7 +144,9 @@ def _open_stream(
     """This process's share of the images of some classes; workers start if there are any."""
     stream = ImageStream(
         [processes.share(item) for item in classes],
-        preprocessing_of(options.dataset, options.resize, options.crop, options.rd_version),
+        preprocessing_of(
+            options.dataset, options.resize, options.crop, options.rd_version, options.bits
+        ),
         options.batch_size,
         options.num_workers,
         pin_memory=device.type == "cuda",
@@ -172,7 +180,7 @@ def _specs(options: RunOptions) -> list[ModelSpec]:
 
 
 def _protocol(options: RunOptions) -> Protocol:
-    return Protocol(options.resize, options.crop, options.epsilon, options.sigma)
+    return Protocol(options.resize, options.crop, options.epsilon, options.sigma, options.bits)
 
 
 def _folder_names(name: str, options: RunOptions) -> list[str]:

@@ -21,7 +21,6 @@ import torch
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from padim.model import PaDiM
 from padim.model_file import load_model
-from padim.preprocessing import Preprocessing
 from utils.prediction.end_report import Outcome, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
@@ -61,7 +60,7 @@ def predict(options: PredictOptions) -> int:
         make_room(options)
         warn(warnings)
         placement = Placement(model.config.resize, model.config.crop)
-        writer = ImageWriter(options, placement, judge)
+        writer = ImageWriter(options, placement, judge, model.config.bits)
         outcome = _judge_all(images, model, writer, device)
         write_report(model, writer, outcome, warnings, describe(device))
         print_end(options, judge, outcome)
@@ -76,7 +75,7 @@ def _judge_all(
     options = writer.options
     batches = read_batches(
         images,
-        Preprocessing(model.config.resize, model.config.crop),
+        model.preprocessing,
         options.batch_size,
         options.num_workers,
         device.type == "cuda",
