@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from padim.config import MAX_BITS
 from padim.errors import ImageError
 from padim.image_metadata import UPRIGHT, Header, turned, without_metadata
-from padim.pillow_image import FORMATS, PillowImage, TooLargeError, check_webp
+from padim.pillow_image import FORMATS, MAX_PIXELS, PillowImage, TooLargeError, check_webp
 from padim.quiet import quiet
 from padim.tiff_page import TiffPage, is_tiff
 
@@ -113,6 +113,10 @@ def _with_source(path: Path, use: Callable[[Source], Result]) -> Result:
         raise
     except TooLargeError as error:
         raise ImageError(f"image {path} {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"image {path} is too large ({error}); at most {MAX_PIXELS} pixels are read"
+        ) from error
     except UnidentifiedImageError as error:
         if path.stat().st_size == 0:
             raise ImageError(f"image {path} is empty (0 bytes)") from error
@@ -130,7 +134,7 @@ def _use(path: Path, file: IO[bytes], use: Callable[[Source], Result]) -> Result
         check_webp(start, path.stat().st_size)
     try:
         return _open(file, use)
-    except (ImageError, TooLargeError, MemoryError):
+    except (ImageError, TooLargeError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
         if isinstance(error, UnidentifiedImageError) and is_tiff(start):
