@@ -17,6 +17,7 @@ TITLES: Mapping[str, str] = {  # of the backbones, in the literature
 }
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SEED = 2**32 - 1
+MIN_BITS, MAX_BITS = 8, 16  # that hold the values of a 16-bit image
 MAX_SIDE = 8192  # pixels; a mistyped size should not exhaust the memory
 
 
@@ -32,6 +33,8 @@ class PaDiMConfig:
         crop: side in pixels of the crop that the model sees and of the map that it gives.
         epsilon: added to the diagonal of every covariance (equation 1).
         sigma: standard deviation in pixels of the Gaussian that smooths the map.
+        bits: how many bits hold the values of 16-bit images, 8 to 16: a camera of 10 or 12 bits
+            leaves the others empty, and its images would be nearly black. 8-bit images are as ever.
 
     Raises:
         ModelError: a value is of the wrong type or out of range.
@@ -48,6 +51,7 @@ class PaDiMConfig:
     crop: int = 224
     epsilon: float = 0.01
     sigma: float = 4.0
+    bits: int = MAX_BITS
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
@@ -57,6 +61,7 @@ class PaDiMConfig:
         _check_whole("seed", self.seed, 0, MAX_SEED)
         _check_whole("resize", self.resize, 1, MAX_SIDE)
         _check_whole("crop", self.crop, 1, MAX_SIDE)
+        _check_whole("bits", self.bits, MIN_BITS, MAX_BITS)
         if self.crop > self.resize:
             raise ModelError(f"crop {self.crop} is larger than resize {self.resize}", "crop")
         for name, low in (("epsilon", "above 0"), ("sigma", "from 0 up")):

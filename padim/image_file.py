@@ -16,9 +16,10 @@ from typing import IO, Protocol, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from padim.config import MAX_BITS
 from padim.errors import ImageError
 from padim.image_metadata import UPRIGHT, Header, turned, without_metadata
-from padim.pillow_image import DEEP_BITS, FORMATS, PillowImage, TooLargeError, check_webp
+from padim.pillow_image import FORMATS, MAX_PIXELS, PillowImage, TooLargeError, check_webp
 from padim.quiet import quiet
 from padim.tiff_page import TiffPage, is_tiff
 
@@ -38,7 +39,7 @@ class Source(Protocol):
     def chunks(self, has_alpha: bool) -> Iterable[np.ndarray]: ...
 
 
-def read_image(path: Path, bits: int = DEEP_BITS) -> np.ndarray:
+def read_image(path: Path, bits: int = MAX_BITS) -> np.ndarray:
     """Any image file as 8-bit RGB, (height, width, 3), upright.
 
     Grey and palette images are converted, and an alpha channel is dropped. Values of 16 bits are
@@ -54,7 +55,7 @@ def read_image(path: Path, bits: int = DEEP_BITS) -> np.ndarray:
     return _rgb(decode(path, _to_8_bit(str(path), bits))[0])
 
 
-def pixels_of(picture: Image.Image, bits: int = DEEP_BITS) -> np.ndarray:
+def pixels_of(picture: Image.Image, bits: int = MAX_BITS) -> np.ndarray:
     """A PIL image in memory as ``read_image`` gives its file.
 
     Raises:
@@ -112,6 +113,10 @@ def _with_source(path: Path, use: Callable[[Source], Result]) -> Result:
         raise
     except TooLargeError as error:
         raise ImageError(f"image {path} {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"image {path} is too large ({error}); at most {MAX_PIXELS} pixels are read"
+        ) from error
     except UnidentifiedImageError as error:
         if path.stat().st_size == 0:
             raise ImageError(f"image {path} is empty (0 bytes)") from error
@@ -129,7 +134,7 @@ def _use(path: Path, file: IO[bytes], use: Callable[[Source], Result]) -> Result
         check_webp(start, path.stat().st_size)
     try:
         return _open(file, use)
-    except (ImageError, TooLargeError, MemoryError):
+    except (ImageError, TooLargeError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
         if isinstance(error, UnidentifiedImageError) and is_tiff(start):

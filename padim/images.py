@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from padim.config import IMAGE_SUFFIXES
+from padim.config import IMAGE_SUFFIXES, MAX_BITS
 from padim.errors import ImageError
 from padim.image_file import pixels_of, read_image
 
@@ -36,16 +36,19 @@ class ImageSource:
     path: Path | None = None
     content: Image.Image | np.ndarray | None = None
 
-    def read(self) -> np.ndarray:
+    def read(self, bits: int = MAX_BITS) -> np.ndarray:
         """8-bit RGB, (height, width, 3).
+
+        Args:
+            bits: that hold the values of 16-bit images.
 
         Raises:
             ImageError: the image cannot be decoded.
         """
         if self.path is not None:
-            return read_image(self.path)
+            return read_image(self.path, bits)
         if isinstance(self.content, Image.Image):
-            return pixels_of(self.content)
+            return pixels_of(self.content, bits)
         return np.array(self.content)  # a copy: views may be read-only or run backwards
 
 

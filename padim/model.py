@@ -95,7 +95,7 @@ class PaDiM(nn.Module):
             backbone = Backbone(backbone)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.config = PaDiMConfig.of_paper(backbone.name) if config is None else config
-        self.preprocessing = Preprocessing(self.config.resize, self.config.crop)
+        self.preprocessing = Preprocessing.of_config(self.config)
         self.grid = backbone.grid(self.config.crop)
         self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
         self.embedding: PatchEmbedding | None
@@ -124,7 +124,9 @@ class PaDiM(nn.Module):
             ModelError: fewer than 2 images.
         """
         sources = list_images(images)
-        crops = (self.preprocessing.crop_of(source.read())[None] for source in sources)
+        crops = (
+            self.preprocessing.crop_of(source.read(self.config.bits))[None] for source in sources
+        )
         return self.fit_crops(crops, len(sources))
 
     def predict(self, images: Images, false_positive_rate: float = 0.01) -> Iterator[Prediction]:
@@ -150,7 +152,7 @@ class PaDiM(nn.Module):
     def _predictions(self, sources: list[ImageSource], rate: float) -> Iterator[Prediction]:
         for start in range(0, len(sources), BATCH):
             batch = sources[start : start + BATCH]
-            crops = [self.preprocessing.crop_of(source.read()) for source in batch]
+            crops = [self.preprocessing.crop_of(source.read(self.config.bits)) for source in batch]
             maps, scores = self(torch.stack(crops))
             p_values: Sequence[float | None] = [None] * len(batch)
             threshold = None
@@ -174,7 +176,10 @@ class PaDiM(nn.Module):
             NotFittedError, ImageError: as ``predict``.
         """
         self._check_fitted()
-        crops = [self.preprocessing.crop_of(source.read()) for source in list_images(images)]
+        crops = [
+            self.preprocessing.crop_of(source.read(self.config.bits))
+            for source in list_images(images)
+        ]
         side = self.config.crop
         return self(torch.stack(crops) if crops else torch.empty(0, 3, side, side).byte())
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from padim.config import MAX_BITS
 from padim.image_metadata import UPRIGHT, Header, orientation_of
 from padim.tiff_page import white_is_zero
 
@@ -23,11 +24,10 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
 MAX_WEBP_BYTES = 2**28  # of a file, all of which is read
-DEEP_BITS = 16  # of a value that is not of 8 bits, unless the file says that it has fewer
 _MAX_STRIP_BYTES = 2**29  # before Pillow makes its own pixels of them
 _BAND_PIXELS = 2**22  # converted at a time: a large image is never held in two forms
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES, _PHOTOMETRIC = 256, 257, 258, 277, 262
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_TILE_WIDTH, _TILE_HEIGHT, _PLANES = 322, 323, 284
 _LOSSY = ("jpeg", "tiff_jpeg", "webp", "jpeg2000")
 _COMPUTED = ("CMYK", "YCbCr", "LAB")  # colours that are converted: black need not become 0
 _FOREIGN = "B" if sys.byteorder == "little" else "L"
@@ -49,6 +49,7 @@ class PillowImage:
 
     Raises:
         TooLargeError: it takes too much memory to decode.
+        UnidentifiedImageError: Pillow would decode it wrongly.
     """
 
     def __init__(self, image: Image.Image, file: IO[bytes] | None) -> None:
@@ -168,11 +169,14 @@ def check_webp(start: bytes, n_bytes: int) -> None:
 
 def _check_size(image: Image.Image) -> None:
     is_wide = image.format in ("JPEG", "MPO") and image.mode == "CMYK"
+    is_wide |= _raw_mode(image) in _LOW_BYTES
     _check_area(*image.size, MAX_PIXELS * 3 // 4 if is_wide else MAX_PIXELS)
     if image.format != "TIFF":
         return
     _check_area(_tag(image, _TILE_WIDTH) or 0, _tag(image, _TILE_HEIGHT) or 0, MAX_PIXELS)
     bits = _tag(image, _TIFF_BITS) or (1,)
+    if _tag(image, _PLANES) == 2 and max(bits) > 8:
+        raise UnidentifiedImageError("Pillow takes every other byte of deep planes")
     samples = max(len(bits), _tag(image, _TIFF_SAMPLES) or 1)
     n_bytes = image.width * image.height * samples * max(bits) // 8
     if n_bytes > _MAX_STRIP_BYTES:
@@ -238,7 +242,7 @@ def _bits(image: Image.Image, raw_mode: str) -> int:
     if image.mode == "I;16" and raw_mode == "I;12":
         return 12
     is_deep = image.mode.startswith("I") or image.mode == "F" or raw_mode in _LOW_BYTES
-    return DEEP_BITS if is_deep else 8
+    return MAX_BITS if is_deep else 8
 
 
 def _tag(image: Image.Image, number: int) -> Any:

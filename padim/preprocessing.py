@@ -13,15 +13,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from padim.config import MAX_BITS, PaDiMConfig
 from padim.image_file import read_image
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize to ``resize`` x ``resize`` pixels, then crop the centre ``crop`` x ``crop``."""
+    """Resize to ``resize`` x ``resize`` pixels, then crop the centre ``crop`` x ``crop``.
+
+    Attributes:
+        resize, crop: sides in pixels.
+        bits: that hold the values of 16-bit images.
+    """
 
     resize: int = 256
     crop: int = 224
+    bits: int = MAX_BITS
+
+    @classmethod
+    def of_config(cls, config: PaDiMConfig) -> Preprocessing:
+        """The preprocessing of a model."""
+        return cls(config.resize, config.crop, config.bits)
 
     def of(self, path: Path) -> Preprocessing:
         """The preprocessing of one image and its mask. Subclasses may draw it from the path."""
@@ -33,7 +45,7 @@ class Preprocessing:
         Raises:
             ImageError: the file cannot be read as an image.
         """
-        return self.of(path).crop_of(read_image(path))
+        return self.of(path).crop_of(read_image(path, self.bits))
 
     def crop_of(self, pixels: np.ndarray) -> torch.Tensor:
         """The crop of an image as ``read_image`` gives it, uint8 (3, crop, crop)."""

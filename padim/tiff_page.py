@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from padim.config import MAX_BITS
 from padim.errors import ImageError
 from padim.image_metadata import UPRIGHT, Header
 
@@ -60,7 +61,7 @@ class TiffPage:
             found = page.tags.valueof(_ORIENTATION, 1)
             self.turn = found if found in range(1, 9) else UPRIGHT
             size = int(page.imagewidth), int(page.imagelength)
-            bits = 8 if page.dtype == np.uint8 else 16
+            bits = 8 if page.dtype == np.uint8 else MAX_BITS
             self.header = Header(size, self.turn, bits, is_lossy=False)
 
     def chunks(self, has_alpha: bool) -> Iterator[np.ndarray]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets.types import AnomalyClass, DataError
+from padim.config import MAX_BITS
 
 if TYPE_CHECKING:
     from padim.preprocessing import Preprocessing
@@ -64,21 +65,24 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def preprocessing_of(dataset: str, resize: int, crop: int, version: int | None) -> Preprocessing:
+def preprocessing_of(
+    dataset: str, resize: int, crop: int, version: int | None, bits: int = MAX_BITS
+) -> Preprocessing:
     """The preprocessing of the images of a data set.
 
     Args:
         dataset: a key of ``LAYOUTS``.
         resize, crop: as in ``Preprocessing``.
         version: of the random versions of ``rd_mvtec``.
+        bits: as in ``Preprocessing``.
     """
     if dataset == "rd_mvtec":
         from datasets.layouts.rd_mvtec import RandomPreprocessing
 
-        return RandomPreprocessing(resize, crop, version or 0)
+        return RandomPreprocessing(resize, crop, bits, version or 0)
     from padim.preprocessing import Preprocessing
 
-    return Preprocessing(resize, crop)
+    return Preprocessing(resize, crop, bits)
 
 
 def choose_classes(layout: Layout, root: Path, wanted: Sequence[str] | None) -> list[str]:

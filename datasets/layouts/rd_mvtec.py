@@ -39,7 +39,7 @@ class RandomPreprocessing(Preprocessing):
         draw = np.random.RandomState(seed)  # whose streams are frozen for good
         angle = draw.uniform(-MAX_ANGLE, MAX_ANGLE)
         top, left = draw.randint(0, self.resize - self.crop + 1, size=2)
-        return Placed(self.resize, self.crop, float(angle), int(top), int(left))
+        return Placed(self.resize, self.crop, self.bits, float(angle), int(top), int(left))
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def read_sample(sample: Sample, preprocessing: Preprocessing) -> tuple[torch.Ten
     """
     how = preprocessing.of(sample.path)
     if sample.frame is None:
-        image = how.crop_of(read_image(sample.path))
+        image = how.crop_of(read_image(sample.path, how.bits))
     else:
         image = how.crop_of(read_frame(sample.path, sample.frame))
     if sample.mask is None:

@@ -111,7 +111,7 @@ class _Reader:
         self, image: FoundImage
     ) -> tuple[FoundImage, torch.Tensor | DataError, tuple[int, int]]:
         try:
-            pixels = read_image(image.path)
+            pixels = read_image(image.path, self._preprocessing.bits)
             height, width = pixels.shape[:2]
             return image, self._preprocessing.crop_of(pixels), (width, height)
         except (PaDiMError, OSError, MemoryError) as error:

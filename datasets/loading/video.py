@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from datasets.types import DataError
+from padim.pillow_image import MAX_PIXELS
 
 
 class _Reader:
@@ -24,7 +25,7 @@ class _Reader:
         self.path = path
         self.process = os.getpid()
         self.next = 0
-        self._container = _av().open(str(path))
+        self._container = _opened(path)
         stream = self._container.streams.video[0]
         stream.thread_type = "NONE"  # a worker process is a thread enough
         self._frames = self._container.decode(stream)
@@ -53,7 +54,7 @@ def count_frames(path: Path) -> int:
     Raises:
         DataError: the file is no video, or PyAV is not installed.
     """
-    with _readable(path), _av().open(str(path)) as container:
+    with _readable(path), _opened(path) as container:
         stream = container.streams.video[0]
         return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
 
@@ -96,12 +97,12 @@ def mask_stack(path: Path) -> np.ndarray:
         DataError: the file holds no array.
     """
     try:
-        stack = np.load(path, mmap_mode="r")
+        stack = np.lib.format.open_memmap(path, mode="r")  # np.load would open archives too
         if stack.dtype.kind not in "buif":
             raise ValueError(f"it holds {stack.dtype}, not numbers")
         return stack
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # on a damaged header NumPy raises almost any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"masks {path} cannot be read ({reason}); replace the file") from error
 
 
@@ -114,6 +115,18 @@ def _readable(path: Path) -> Iterator[None]:
     except Exception as error:  # FFmpeg's errors are many
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"video {path} cannot be read ({reason}); replace it") from error
+
+
+def _opened(path: Path) -> Any:
+    """A video as AVI and nothing else: other formats name further files, or hosts, to be read."""
+    container = _av().open(str(path), format="avi", options={"protocol_whitelist": "file"})
+    context = container.streams.video[0].codec_context
+    if context.width * context.height > MAX_PIXELS:
+        container.close()
+        raise ValueError(
+            f"{context.width} x {context.height} pixels; at most {MAX_PIXELS} are read"
+        )
+    return container
 
 
 def _av() -> Any:

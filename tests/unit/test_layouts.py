@@ -197,9 +197,9 @@ def test_a_mask_follows_its_image(tmp_path: Path) -> None:
 def test_what_is_turned_and_where() -> None:
     pixels = np.zeros((40, 40, 3), np.uint8)
     pixels[5:10, 28:33] = 200  # upper right
-    still = Placed(40, 30, 0.0, 3, 8).crop_of(pixels)
+    still = Placed(40, 30, angle=0.0, top=3, left=8).crop_of(pixels)
     assert still[0, 2:7, 20:25].min() == 200 and (still[0] > 0).sum() == 25
-    turned = Placed(40, 40, 10.0, 0, 0).crop_of(pixels)
+    turned = Placed(40, 40, angle=10.0).crop_of(pixels)
     rows, columns = np.nonzero(turned[0].numpy() > 100)
     # Counter-clockwise about the centre (20, 20): a point to the upper right goes up and left.
     assert rows.mean() < 7 and columns.mean() < 30

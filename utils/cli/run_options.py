@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.layouts import LAYOUTS, RD_VERSIONS
-from padim.config import MAX_SEED, MAX_SIDE, PRECISIONS, REDUCTIONS, TITLES, PaDiMConfig
+from padim.config import (
+    MAX_BITS,
+    MAX_SEED,
+    MAX_SIDE,
+    MIN_BITS,
+    PRECISIONS,
+    REDUCTIONS,
+    TITLES,
+    PaDiMConfig,
+)
 from utils.cli import common
 from utils.cli.common import Parser, real_number, whole_number
 from utils.experiment.options import RunOptions
@@ -73,6 +82,13 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
         type=_crop,
         help="side of the centre crop in pixels, or none; default: "
         f"{LAYOUTS['mvtec'].crop} for MVTec AD and Rd-MVTec AD, none for other data sets",
+    )
+    data.add_argument(
+        "--bits",
+        type=whole_number(MIN_BITS, MAX_BITS),
+        default=MAX_BITS,
+        help="bits that hold the values of 16-bit images, such as 10 or 12 for a camera of so many "
+        "(default: %(default)s)",
     )
 
 

@@ -38,6 +38,7 @@ class Protocol:
     crop: int = _PAPER.crop
     epsilon: float = _PAPER.epsilon
     sigma: float = _PAPER.sigma
+    bits: int = _PAPER.bits
 
     def config_of(self, model: ModelSpec) -> PaDiMConfig:
         """The configuration of a model under this protocol."""
@@ -49,6 +50,7 @@ class Protocol:
             crop=self.crop,
             epsilon=self.epsilon,
             sigma=self.sigma,
+            bits=self.bits,
         )
 
 

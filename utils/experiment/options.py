@@ -18,6 +18,7 @@ class RunOptions:
         classes: classes to run; None for all.
         resize: side in pixels of the resized image.
         crop: side in pixels of the centre crop, at most ``resize``.
+        bits: that hold the values of 16-bit images, 8 to 16.
         weights: ``imagenet``, ``random`` or the path of a file.
         layers: feature layers; None for the paper's.
         network_precision: one of ``padim.config.PRECISIONS``.
@@ -44,6 +45,7 @@ class RunOptions:
     classes: tuple[str, ...] | None
     resize: int
     crop: int
+    bits: int
     weights: str
     layers: tuple[str, ...] | None
     network_precision: str

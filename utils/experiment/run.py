@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets.demo import draw_demo_set
+from datasets.doubts import doubts_of
 from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
 from datasets.loading.labelled import ImageStream
 from datasets.loading.workers import Hooks
@@ -46,6 +47,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
     processes = Processes.join(device)
     processes.in_first(partial(_prepare, options))
     classes = _read_classes(options)
+    processes.in_first_only(partial(_say_doubts, classes, options))
     indices = processes.in_first(partial(_seem_unfinished, backbone_name, options, classes))
     expected = [classes[index][0] for index in indices]
     with ExitStack() as stack:
@@ -112,6 +114,10 @@ def _read_classes(options: RunOptions) -> Classes:
     return [(item, item.digest()) for item in classes]
 
 
+def _say_doubts(classes: Classes, options: RunOptions) -> None:
+    warn([doubt for item, _ in classes for doubt in doubts_of(item, options.bits)])
+
+
 def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) -> list[int]:
     """The classes that seem unfinished before the network is loaded, so that they can be decoded.
 
@@ -143,7 +149,9 @@ def _open_stream(
     """This process's share of the images of some classes; workers start if there are any."""
     stream = ImageStream(
         [processes.share(item) for item in classes],
-        preprocessing_of(options.dataset, options.resize, options.crop, options.rd_version),
+        preprocessing_of(
+            options.dataset, options.resize, options.crop, options.rd_version, options.bits
+        ),
         options.batch_size,
         options.num_workers,
         options.image_cache,

@@ -20,7 +20,7 @@ from utils.system.device import describe
 
 def protocol_of(options: RunOptions) -> Protocol:
     """What all models of a run share."""
-    return Protocol(options.resize, options.crop, options.epsilon, options.sigma)
+    return Protocol(options.resize, options.crop, options.epsilon, options.sigma, options.bits)
 
 
 def folder_names(

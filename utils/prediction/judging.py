@@ -25,7 +25,6 @@ from padim.files import written_whole
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
-from padim.preprocessing import Preprocessing
 from utils.prediction.end_report import Outcome, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
@@ -102,7 +101,7 @@ def _load(options: PredictOptions, device: torch.device) -> _Parts:
     assert model.embedding is not None
     judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
     placement = Placement(model.config.resize, model.config.crop)
-    return _Parts(model, ImageWriter(options, placement, judge))
+    return _Parts(model, ImageWriter(options, placement, judge, model.config.bits))
 
 
 def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup) -> Outcome:
@@ -110,7 +109,7 @@ def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup)
 
     The batches are those of one process, and go round the processes.
     """
-    options, config = parts.writer.options, parts.model.config
+    options = parts.writer.options
     size = options.batch_size
     plan = [images[i : i + size] for i in range(0, len(images), size)]
     table = partial(_table, is_written=group.is_first)
@@ -120,7 +119,7 @@ def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup)
         _writers() as pool,
         read_batches(
             plan[group.rank :: group.world_size],
-            Preprocessing(config.resize, config.crop),
+            parts.model.preprocessing,
             options.num_workers,
             Hooks(tune_worker, check_stop),
         ) as batches,

@@ -30,11 +30,13 @@ class ImageWriter:
         options: what is written, and where.
         placement: of the crop in an image.
         judge: for the unit of the maps.
+        bits: that hold the values of 16-bit images.
     """
 
     options: PredictOptions
     placement: Placement
     judge: Judge
+    bits: int
 
     def write(
         self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, is_drawn: bool
@@ -82,7 +84,7 @@ class ImageWriter:
                 np.save(file, crop_map)
 
     def _write_overlay(self, image: FoundImage, units: np.ndarray) -> None:
-        pixels = read_image(image.path)
+        pixels = read_image(image.path, self.bits)
         has_threshold = self.judge.thresholds is not None
         overlay = draw_overlay(pixels, units, self.placement, has_threshold)
         _save_png(overlay, self.overlay_path(image.name))
