@@ -14,7 +14,7 @@ from utils.experiment.options import RunOptions
 from utils.prediction.options import ExportOptions, PredictOptions
 from utils.reproduction.options import ReproduceOptions
 from utils.system.console import one_line
-from utils.system.stop import say_stopped, set_stop_line, stop_status
+from utils.system.stop import is_first_process, say_stopped, set_stop_line, stop_status
 
 SOME_FAILED = 1
 BAD_INPUT = 2
@@ -27,6 +27,7 @@ _OPTIONS = {
 # GPUs, and if a process that gloo talks to is gone.
 _NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 _NCCL_SHARES_GPU = re.compile(r"Duplicate GPU|ncclInvalidUsage")
+_GONE = "another process of this run ended or cannot be reached; its own message says why"
 _PROCESS_GONE = re.compile(
     r"closed by peer|reset by peer|refused|timed out|broken pipe", re.IGNORECASE
 )
@@ -76,6 +77,8 @@ def _outcome(work: Callable[[], int], kept: str) -> tuple[int, str | None]:
         reason = explain(error)
         if reason is None:
             raise  # a fault of the program: its traceback is needed
+        if reason == _GONE and not is_first_process():
+            return BAD_INPUT, None  # the first process and the one that is gone say it
         return BAD_INPUT, f"{reason}; {kept}"
 
 
@@ -96,7 +99,7 @@ def explain(error: MemoryError | RuntimeError) -> str | None:
     if is_distributed and _NCCL_SHARES_GPU.search(text):
         return "NCCL needs a GPU for each process: start as many processes as there are GPUs"
     if is_distributed and (_is_network_error(error) or _PROCESS_GONE.search(text)):
-        return "another process of this run ended or cannot be reached; its own message says why"
+        return _GONE
     return None
 
 

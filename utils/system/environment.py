@@ -18,6 +18,7 @@ from typing import Any
 _COUNTS = re.compile(r"[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", re.ASCII)
 _COUNT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 _INDEX = re.compile(r"[0-9]{1,6}", re.ASCII)
+_PAIRS = re.compile(r"\w+:[^,:]+(,\w+:[^,:]+)*", re.ASCII)
 _EXPECTED = {
     "OMP_NUM_THREADS": _COUNTS,
     "OMP_THREAD_LIMIT": _COUNTS,
@@ -26,6 +27,8 @@ _EXPECTED = {
     "NUMEXPR_NUM_THREADS": _COUNTS,
     "LOCAL_WORLD_SIZE": _COUNT,
     "LOCAL_RANK": _INDEX,
+    "PYTORCH_ALLOC_CONF": _PAIRS,
+    "PYTORCH_CUDA_ALLOC_CONF": _PAIRS,
 }
 # This process's values: no window is opened, no other program's settings change a figure, and
 # PyTorch's C++ part reports errors only.
@@ -39,13 +42,13 @@ _OWN = {
 def tidy_environment() -> None:
     """Make variables, warnings and outputs of this process fit; the first thing a script does."""
     for name, expected in _EXPECTED.items():
-        if not expected.fullmatch(os.environ.get(name, "1").strip()):
+        if name in os.environ and not expected.fullmatch(os.environ[name].strip()):
             del os.environ[name]
     os.environ.update(_OWN)
     # Other packages' warnings speak of their own code; ours are printed. PYTHONWARNINGS=error
     # would turn them into errors.
     warnings.simplefilter("ignore")
-    logging.lastResort = None
+    logging.lastResort = logging.NullHandler()  # for loggers without a handler of their own
     _open_outputs()
 
 

@@ -48,8 +48,9 @@ def tune_process(is_memory_flat: bool = False) -> Iterator[None]:
     except Exception as error:
         if (getattr(error, "name", None) or "").partition(".")[0] in _PROJECT:
             raise  # a fault of the program
+        reason = " ".join(str(error).split())[:200]
         raise OptionError(
-            f"a package cannot be imported ({type(error).__name__}: {error}); "
+            f"a package cannot be imported ({type(error).__name__}: {reason}); "
             "look at the installation and the environment's variables"
         ) from error
     finally:
