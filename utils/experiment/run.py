@@ -16,6 +16,7 @@ from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
+from padim.files import naming
 from utils.experiment.conditions import Conditions
 from utils.experiment.end_report import print_end, print_seeds
 from utils.experiment.engine import ClassLines, Engine, find_work
@@ -74,7 +75,10 @@ def run(backbone_name: str, options: RunOptions) -> None:
             processes.in_first_only(redraw)
         own = [item.name for item, _ in classes]
         processes.in_first(partial(_end, folders, len(kept), own, options))
-        warn(conditions.warnings() * processes.is_first)
+        warn(
+            conditions.warnings() * processes.is_first
+            + damaged_entries(stream, options.image_cache)
+        )
         processes.leave()
 
 
@@ -93,10 +97,18 @@ def always(report: Callable[[], None]) -> Iterator[None]:
     report()
 
 
+def damaged_entries(stream: ImageStream, folder: Path | None) -> list[str]:
+    """What must be said of a cache whose files have changed."""
+    n_damaged = stream.n_damaged
+    return [f"--image_cache {folder}: {n_damaged} damaged files, made again"] * (n_damaged > 0)
+
+
 def _prepare(options: RunOptions) -> None:
     check_writable(options.save_path)
     if options.data_path is None:
-        draw_demo_set(_root(options))
+        root = _root(options)
+        with naming(root):
+            draw_demo_set(root)
 
 
 def _root(options: RunOptions) -> Path:
