@@ -15,6 +15,8 @@ from utils.errors import OptionError
 from utils.prediction.options import ExportOptions
 from utils.system.console import UNTRAINED, warn
 
+GRAPH_BYTES = 2**26  # more than any graph has whose tensors are in a file of their own
+
 
 def export(options: ExportOptions) -> None:
     """Write the graph completely or not at all.
@@ -29,13 +31,13 @@ def export(options: ExportOptions) -> None:
     warn([UNTRAINED] * model.backbone.is_untrained)
     output.parent.mkdir(parents=True, exist_ok=True)
     sweep(output.parent)
-    is_normalised, had_graph = options.input_type == "normalised", output.exists()
+    is_normalised, had_data = options.input_type == "normalised", _has_data(output)
     with naming(output), temporary_folder(output.parent) as folder:
         with _quiet_exporter():
             written = write_onnx(model, folder, output.name, is_normalised)
         for path in written:  # the graph last: if it exists, its data does
             path.replace(output.with_name(path.name))
-    if len(written) == 1 and had_graph:  # an earlier, larger model left its data here
+    if len(written) == 1 and had_data:  # an earlier, larger model left its data here
         _data(output).unlink(missing_ok=True)
     side = model.config.crop
     names = " and ".join(str(output.with_name(path.name)) for path in reversed(written))
@@ -59,6 +61,12 @@ def _check_output(options: ExportOptions) -> None:
         for used in (options.model, *weights):
             if path.exists() and used.exists() and path.samefile(used):
                 raise OptionError(f"--output {path} is {used}, which is read; give another file")
+
+
+def _has_data(output: Path) -> bool:
+    """Whether a graph is there that names its data, which are beside it then."""
+    is_small = output.is_file() and output.stat().st_size < GRAPH_BYTES
+    return is_small and _data(output).name.encode() in output.read_bytes()
 
 
 def _data(output: Path) -> Path:
