@@ -137,7 +137,7 @@ class _Reproduction:
             for work in todo:
                 engine.run_class(work, stream)
                 self.report()
-        warn(damaged_entries(stream, options.image_cache))
+        warn(damaged_entries(stream.n_damaged, options.image_cache))
         return sum(_n_configurations([task.job for task in work.tasks]) for work in todo)
 
     def _output(self, dataset: Dataset, job: Job, protocol: Protocol) -> JobRecords:
