@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 from datasets.types import DataError
+from padim.files import sweep, temporary_folder
 
 VERSION = 1  # raise it whenever a pixel of the set changes: sets drawn earlier are then redrawn
 SIZE = 320
@@ -317,10 +317,9 @@ def draw_demo_set(root: Path, seed: int = 0) -> Path:
     if _is_drawn(root, marker):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    # Beside root, so that moving the set into place is a rename. The set is a folder inside it
-    # since a temporary folder itself is closed to other users, and stays so when renamed.
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
+    sweep(root.parent)
+    with temporary_folder(root.parent) as scratch:  # beside root: moving the set there is a rename
+        new, old = scratch / "new", scratch / "old"
         _write(new, seed, marker)
         # Looked at again: another run may have put the same set there in the meantime.
         if not _is_drawn(root, marker):

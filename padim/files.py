@@ -43,14 +43,24 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written; it names ``path``.
     """
-    with naming(path):
-        partial, descriptor = _make(path.parent, is_folder=False)
-        try:
-            yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-            _release(descriptor)
+    with naming(path), temporary_file(path.parent) as (partial, _):
+        yield partial
+        partial.replace(path)
+
+
+@contextmanager
+def temporary_file(folder: Path) -> Iterator[tuple[Path, int | None]]:
+    """A new, empty file, which is removed when the block ends, if it still has its name.
+
+    Yields:
+        Its path, and a descriptor of it; None on Windows.
+    """
+    path, descriptor = _make(folder, is_folder=False)
+    try:
+        yield path, descriptor
+    finally:
+        path.unlink(missing_ok=True)
+        _release(descriptor)
 
 
 @contextmanager

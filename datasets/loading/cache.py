@@ -1,17 +1,18 @@
 """Decoded crops kept in a folder, so that another seed or backbone decodes nothing again.
 
-One small file an image: its crop, then its mask's, as raw bytes. The name is a checksum of all that
-decides the content (path, size and time of the files, resize and crop), so a changed image is
-another file, and nothing is ever rewritten. A file appears whole under its name, so any number of
-runs may share a folder.
+One small file an image: its crop, then its mask's, as raw bytes, then a checksum of both. The name
+is a checksum of all that decides the content (path, size and time of the files, resize and crop),
+so a changed image is another file. A file is rewritten only if its bytes do not have its checksum.
+It appears whole under its name, so any number of runs may share a folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,27 @@ import torch
 from datasets.loading.video import mask_of_frame, read_frame
 from datasets.masks import read_mask
 from datasets.types import DataError, Sample
+from padim.files import sweep, written_whole
 from padim.image_file import read_image
 from padim.preprocessing import Preprocessing
 
-VERSION = 2  # of how a crop is made; another one makes all that is kept invalid
+VERSION = 3  # of how a crop is made and kept; another one makes all that is kept invalid
+CHECKSUM_BYTES = 16
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Crops of images and masks by ``preprocessing``, kept in ``folder``."""
+    """Crops of images and masks by ``preprocessing``, kept in ``folder``.
+
+    Attributes:
+        folder: of the files.
+        preprocessing: applied to every image and mask.
+        n_damaged: how many files were damaged and made again, counted in all processes.
+    """
 
     folder: Path
     preprocessing: Preprocessing
+    n_damaged: Synchronized[int] = field(default_factory=lambda: multiprocessing.Value("q"))
 
     def read(self, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
         """As ``read_sample``, decoded only where it is not yet kept.
@@ -40,19 +50,35 @@ class ImageCache:
             DataError: the image or its mask cannot be read, or the folder not be written.
         """
         path = self.folder / self._name(sample)
-        crop = self.preprocessing.crop
-        try:
-            is_kept = path.stat().st_size == 4 * crop * crop
-        except OSError:
-            is_kept = False
-        if is_kept:
-            # Mapped, not read: a part in the machine's file cache costs one copy.
-            kept = np.memmap(path, np.uint8, mode="c", shape=(4, crop, crop))
-            pixels = torch.from_numpy(kept)
-            return pixels[:3], pixels[3].bool()
+        kept = self._kept(path)
+        if kept is not None:
+            return kept[:3], kept[3].bool()
         image, mask = read_sample(sample, self.preprocessing)
         self._keep(path, torch.cat((image, mask[None].to(torch.uint8))))
         return image, mask
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
+            sweep(folder)
+
+    def _kept(self, path: Path) -> torch.Tensor | None:
+        """The pixels (4, crop, crop) of a file; None if there is none that is whole."""
+        side = self.preprocessing.crop
+        size = 4 * side * side
+        try:
+            # Mapped, not read: a part in the machine's file cache costs one copy.
+            content: np.ndarray = np.memmap(path, np.uint8, mode="c")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):  # an empty file cannot be mapped
+            content = np.empty(0, np.uint8)
+        pixels, checksum = content[:size], content[size:].tobytes()
+        if len(pixels) == size and checksum == _checksum(pixels):
+            return torch.from_numpy(pixels.reshape(4, side, side))
+        with self.n_damaged.get_lock():
+            self.n_damaged.value += 1
+        return None
 
     def _name(self, sample: Sample) -> str:
         how = self.preprocessing.of(sample.path)
@@ -67,20 +93,20 @@ class ImageCache:
         return f"{name[:2]}/{name}.crop"
 
     def _keep(self, path: Path, pixels: torch.Tensor) -> None:
+        content = pixels.numpy()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(pixels.numpy().tobytes())
-                Path(name).replace(path)  # closed before, so whole
-            finally:
-                Path(name).unlink(missing_ok=True)
+            with written_whole(path) as partial, partial.open("wb") as file:
+                file.write(content.tobytes() + _checksum(content))
         except OSError as error:
             raise DataError(
                 f"--image_cache {self.folder} cannot be written to ({error.strerror}); "
                 "give another folder, or leave it out"
             ) from error
+
+
+def _checksum(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(pixels.data, digest_size=CHECKSUM_BYTES).digest()
 
 
 def read_sample(sample: Sample, preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:

@@ -68,7 +68,10 @@ class ImageStream:
         for split in (split for item in classes for split in (item.train, item.test)):
             plan += [split[i : i + batch_size] for i in range(0, len(split), batch_size)]
         self._batch_size = batch_size
-        reading = Reading(plan, _Reader(preprocessing, cache), _collate)
+        self._cache = None if cache is None else ImageCache(cache, preprocessing)
+        if self._cache is not None:
+            self._cache.sweep()
+        reading = Reading(plan, _Reader(preprocessing, self._cache), _collate)
         ahead = _read_ahead(batch_size, preprocessing.crop, num_workers)
         self._open = partial(BatchReader, reading, num_workers, ahead, hooks)
         self._reader: BatchReader[Sample, Batch | PaDiMError] | None = None
@@ -80,6 +83,11 @@ class ImageStream:
             self._reader = self._open()
             self._batches = iter(self._reader)
         return self
+
+    @property
+    def n_damaged(self) -> int:
+        """How many files of the cache were damaged and have been made again."""
+        return 0 if self._cache is None else self._cache.n_damaged.value
 
     def close(self) -> None:
         """End the workers, also if the traceback of an error still refers to the stream."""
@@ -113,12 +121,12 @@ def _read_ahead(batch_size: int, crop: int, num_workers: int) -> int:
 
 
 class _Reader:
-    def __init__(self, preprocessing: Preprocessing, cache: Path | None) -> None:
+    def __init__(self, preprocessing: Preprocessing, cache: ImageCache | None) -> None:
         self._read: Callable[[Sample], tuple[torch.Tensor, torch.Tensor]] = partial(
             read_sample, preprocessing=preprocessing
         )
         if cache is not None:
-            self._read = ImageCache(cache, preprocessing).read
+            self._read = cache.read
 
     def __call__(self, sample: Sample) -> tuple[torch.Tensor, torch.Tensor] | PaDiMError:
         try:

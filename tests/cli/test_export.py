@@ -12,6 +12,7 @@ import torch
 from padim import onnx_graph
 from padim.backbones import Backbone, normalise
 from padim.config import PaDiMConfig
+from padim.files import temporary_folder
 from padim.model import PaDiM
 from utils.cli.main import export
 
@@ -117,3 +118,56 @@ def test_another_suffix_is_refused(packages, output: str, tmp_path: Path, capsys
     status = export(["--model", str(tmp_path / "none.pt"), "--output", str(tmp_path / output)])
     assert status == 2
     assert ".onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["same", "dots", "link", "hard link", "data", "weights", "folder"])
+def test_what_is_read_is_never_written(how: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("utils.prediction.export.check_packages", lambda: None)
+    model = tmp_path / "model.onnx"  # a model may be called anything
+    fitted("resnet18", "random").save(model)
+    before, output, options = model.read_bytes(), tmp_path / "out.onnx", []
+    if how == "same":
+        output = model
+    elif how == "dots":
+        (tmp_path / "sub").mkdir()
+        output = tmp_path / "sub" / ".." / "model.onnx"
+    elif how == "link":
+        output.symlink_to(model)
+    elif how == "hard link":
+        output.hardlink_to(model)
+    elif how == "data":
+        tmp_path.joinpath("out.onnx.data").symlink_to(model)
+    elif how == "weights":
+        output.write_bytes(before)
+        options = ["--weights", str(output)]
+    else:
+        output.mkdir()
+    assert export(["--model", str(model), "--output", str(output), *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --output ") and said.count("\n") == 1
+    assert model.read_bytes() == before
+
+
+def test_leftovers_of_a_killed_export_are_swept(tmp_path: Path, monkeypatch, capsys) -> None:
+    """And the data of an earlier graph go, but not a file that never belonged to one."""
+    monkeypatch.setattr("utils.prediction.export.check_packages", lambda: None)
+
+    def write_graph(_model, folder: Path, name: str, _is_normalised: bool) -> list[Path]:
+        (folder / name).write_text("a graph")
+        return [folder / name]
+
+    monkeypatch.setattr("utils.prediction.export.write_onnx", write_graph)
+    fitted("resnet18", "random").save(tmp_path / "model.pt")
+    out = tmp_path / "out"
+    with temporary_folder(tmp_path) as folder:
+        name = folder.name
+    (out / name).mkdir(parents=True)
+    (out / name / "half.onnx").touch()
+    (out / "a.onnx.data").write_text("mine")
+    argv = ["--model", str(tmp_path / "model.pt"), "--output", str(out / "a.onnx")]
+    assert export(argv) == 0
+    assert export(argv) == 0
+    assert {path.name for path in out.iterdir()} == {"a.onnx", "a.onnx.data"}
+    (out / "a.onnx").write_text("a graph of a.onnx.data")
+    assert export(argv) == 0
+    assert {path.name for path in out.iterdir()} == {"a.onnx"}

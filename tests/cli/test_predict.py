@@ -315,3 +315,36 @@ def test_stopped_it_leaves_nothing_half_written(
     for path in save.glob("maps/*.png"):
         with Image.open(path) as image:
             image.load()
+
+
+def test_names_that_would_share_a_file_have_one_each(model_file: Path, tmp_path: Path) -> None:
+    """On any file system: letters of other case, a folder called as an output, long names."""
+    names = ("a.png", "A.PNG", "b.png", "b.png.png/c.png", "x" * 240 + ".png", "X" * 240 + ".png")
+    for number, name in enumerate(names):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_image(number).save(tmp_path / "in" / name)
+    save = tmp_path / "out"
+    argv = ("--model", model_file, "--input", tmp_path / "in", "--save_path", save, "--npy")
+    assert judge(*argv) == 0
+    assert {row["path"] for row in table(save / "scores.csv")} == set(names)
+    for kind, suffix in (("maps", ".png"), ("maps", ".npy"), ("overlays", ".png")):
+        found = [path for path in files(save) if path.startswith(kind) and path.endswith(suffix)]
+        assert len({path.casefold() for path in found}) == len(found) == len(names)
+    page = (save / "index.html").read_text()
+    assert page.count('<img src="overlays/') == len(names)
+
+
+@pytest.mark.parametrize("harm", ["index.html", "maps", "run"])
+def test_what_no_prediction_wrote_is_not_replaced(
+    harm: str, model_file: Path, tmp_path: Path, capsys
+) -> None:
+    save = tmp_path / "out"
+    draw_image(1).save(tmp_path / "x.png")
+    (save / ("records" if harm == "run" else "maps")).mkdir(parents=True)
+    (save / "index.html").write_text("mine")
+    if harm == "run":
+        (save / ".lock").touch()
+    argv = ("--model", model_file, "--input", tmp_path / "x.png", "--save_path", save)
+    status = judge(*argv, "--overwrite")
+    expect_one_line(capsys, status, str(save), "no prediction of this program wrote")
+    assert (save / "index.html").read_text() == "mine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from utils.cli import main as cli
 from utils.evaluation.metrics import rank_pixels
 from utils.experiment.engine import Engine
 from utils.experiment.outputs import Task
+from utils.experiment.record_store import RecordStore, read_record
 from utils.report import published
 from utils.report.text import DASH
 from utils.reproduction import plan
@@ -195,13 +197,16 @@ def test_records_of_other_images_or_weights_are_refused(root: Path, tmp_path: Pa
     assert reproduce(root, save, *options) == 0
     capsys.readouterr()
     path = save / "records/mvtec/bottle/resnet18_rd100_seed0.json"
-    record = json.loads(path.read_text())
-    settings = record["settings"] | {"weights_checksum": "another"}
+    record = read_record(save / "records", "mvtec/bottle/resnet18_rd100_seed0")
+    assert record is not None
+    settings = {**record.settings, "weights_checksum": "another"}
     for key, value, words in (
         ("settings", settings, "weights_checksum another then"),
         ("data_digest", "another", "image files have changed: digest another then"),
     ):
-        path.write_text(json.dumps(record | {key: value}))
+        changed = replace(record, **{key: value})
+        store = RecordStore(save / "records", changed.settings, "job", "")
+        store.finish(changed.name, changed.data_digest, changed.content)
         status = reproduce(root, save, *options)
         expect_one_line(capsys, status, str(path), words, "--save_path")
 

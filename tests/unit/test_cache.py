@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import draw_image
+from helpers import draw_image, result, run
 
 from datasets.layouts.mvtec import read_class
 from datasets.loading import cache as cache_module
@@ -17,6 +18,7 @@ from datasets.types import DataError
 from padim.preprocessing import Preprocessing
 
 SMALL = Preprocessing(resize=40, crop=32)
+N_MUTATIONS = int(os.environ.get("MUTATIONS", 60))
 
 
 def read_all(root: Path, folder: Path | None, workers: int = 0) -> list:
@@ -58,14 +60,69 @@ def test_a_changed_image_or_option_is_decoded_anew(data_root: Path, tmp_path: Pa
     assert not after.equal(before)
 
 
-def test_a_file_cut_short_is_made_again(data_root: Path, tmp_path: Path) -> None:
+def damages(content: bytes) -> dict[str, bytes]:
+    flipped, masked = bytearray(content), bytearray(content)
+    flipped[10] ^= 1
+    flipped[700] ^= 128
+    masked[3 * 32 * 32 + 5] = 1
+    return {
+        "cut": content[:100],
+        "empty": b"",
+        "one byte less": content[:-1],
+        "one byte more": content + b"x",
+        "two flipped bytes": bytes(flipped),
+        "a defect in the mask": bytes(masked),
+        "another checksum": content[:-1] + bytes([content[-1] ^ 1]),
+        "zeros": bytes(len(content)),
+    }
+
+
+def test_a_damaged_file_is_noticed_and_made_again(data_root: Path, tmp_path: Path) -> None:
     sample = read_class(data_root, "tiles").test[0]
+    cache = ImageCache(tmp_path, SMALL)
+    whole, mask = cache.read(sample)
+    (path,) = tmp_path.rglob("*.crop")
+    content = path.read_bytes()
+    for number, (what, damaged) in enumerate(damages(content).items(), 1):
+        path.write_bytes(damaged)
+        for _ in range(2):
+            found = cache.read(sample)
+            assert found[0].equal(whole) and found[1].equal(mask), what
+        assert path.read_bytes() == content, what
+        assert cache.n_damaged.value == number, what
+
+
+def test_random_damage_is_noticed(data_root: Path, tmp_path: Path) -> None:
+    sample = read_class(data_root, "tiles").test[-1]
     cache = ImageCache(tmp_path, SMALL)
     whole, _ = cache.read(sample)
     (path,) = tmp_path.rglob("*.crop")
-    path.write_bytes(path.read_bytes()[:100])
-    assert cache.read(sample)[0].equal(whole)
-    assert path.stat().st_size == 4 * 32 * 32
+    content, draw = path.read_bytes(), random.Random(0)
+    for number in range(N_MUTATIONS):
+        damaged = bytearray(content[: draw.choice((len(content), draw.randrange(len(content))))])
+        for _ in range(draw.randint(1, 3)):
+            if damaged:
+                damaged[draw.randrange(len(damaged))] ^= draw.randrange(1, 256)
+        if damaged != content:
+            path.write_bytes(damaged)
+        assert cache.read(sample)[0].equal(whole), number
+
+
+def test_damage_is_counted_in_all_workers_and_said_once(
+    data_root: Path, tmp_path: Path, capsys
+) -> None:
+    options = ("--image_cache", str(tmp_path / "kept"), "--figures=none", "--num_workers=2")
+    assert run(data_root, tmp_path / "first", *options) == 0
+    files = sorted((tmp_path / "kept").rglob("*.crop"))
+    for path in files[:5]:
+        path.write_bytes(path.read_bytes()[::-1])
+    (files[0].parent / ".partial-mine").touch()
+    capsys.readouterr()
+    assert run(data_root, tmp_path / "second", *options) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "--image_cache" in line]
+    assert said == [f"!!! --image_cache {tmp_path / 'kept'}: 5 damaged files, made again"]
+    scores = [result(tmp_path / name) / "scores/tiles.csv" for name in ("first", "second")]
+    assert scores[0].read_bytes() == scores[1].read_bytes()
 
 
 def test_many_may_write_the_same_file(data_root: Path, tmp_path: Path) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import shutil
 from pathlib import Path
 
 import pytest
-from helpers import result, run
+from helpers import class_record, result, run
+from mutations import mutate
 
 from datasets.loading.labelled import ImageStream
 from utils.errors import OptionError
-from utils.experiment.record_store import RecordStore, read_records
+from utils.experiment.record_store import RecordError, RecordStore, read_record, read_records
 from utils.experiment.run import always
+from utils.system.console import one_line
+
+N_MUTATIONS = int(os.environ.get("MUTATIONS", 120))
 
 
 def store(folder: Path, **settings: object) -> RecordStore:
@@ -22,25 +29,55 @@ def store(folder: Path, **settings: object) -> RecordStore:
 
 def test_a_record_counts_if_it_is_whole_and_of_the_same(tmp_path: Path) -> None:
     ours = store(tmp_path)
-    assert not ours.is_finished("mvtec/tiles", "d1")
-    ours.finish("mvtec/tiles", "d1", {"numbers": [1]})
-    assert ours.is_finished("mvtec/tiles", "d1")
+    assert read_record(tmp_path, "mvtec/tiles") is None
+    ours.finish("mvtec/tiles", "d1", {"numbers": [1]}, {"a.png": 3})
+    record = read_record(tmp_path, "mvtec/tiles")
+    assert record is not None
+    ours.check(record)
+    ours.check(record, "d1")
+    assert (record.content["numbers"], record.outputs) == ([1], {"a.png": 3})
     with pytest.raises(OptionError, match="class mvtec/tiles .*digest d1 then, d2 now"):
-        ours.is_finished("mvtec/tiles", "d2")
+        ours.check(record, "d2")
     with pytest.raises(OptionError, match=r"sigma 4.0 then, 2.0 now.*or delete it"):
-        store(tmp_path, sigma=2.0).is_finished("mvtec/tiles", "d1")
-    assert [record.content["numbers"] for record in read_records(tmp_path)] == [[1]]
+        store(tmp_path, sigma=2.0).check(record, "d1")
+    assert read_records(tmp_path) == ([record], {})
 
 
-@pytest.mark.parametrize("change", [{"version": 1}, {"name": "other"}, {"settings": 3}])
-def test_any_other_record_is_done_again(change: dict, tmp_path: Path) -> None:
-    ours = store(tmp_path)
-    ours.finish("tiles", "d1", {})
-    path = tmp_path / "tiles.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert not ours.is_finished("tiles", "d1")
-    path.write_text("half a rec")
-    assert not ours.is_finished("tiles", "d1")
+def test_a_record_is_damaged_or_read_back_the_same(tmp_path: Path) -> None:
+    """Whatever was done to its bytes or its values; nothing else is ever raised."""
+    ours, path = store(tmp_path), tmp_path / "tiles.json"
+    ours.finish("tiles", "d1", class_record("tiles").to_json() | {"numbers": [0.1, None, True]})
+    whole, content = read_record(tmp_path, "tiles"), path.read_bytes()
+    draw = random.Random(0)
+    for number in range(N_MUTATIONS):
+        done, mutated = mutate(content, draw)
+        path.write_bytes(mutated)
+        try:
+            found = read_record(tmp_path, "tiles")
+        except RecordError as error:
+            assert str(path) in str(error), (number, done)
+            assert one_line(str(error)) and len(str(error)) < 1000, (number, done)
+        else:
+            assert found == whole, (number, done)
+
+
+def test_what_is_no_file_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "gone.json").symlink_to("nowhere")
+    (tmp_path / "self.json").symlink_to("self.json")
+    found, damaged = read_records(tmp_path)
+    assert (found, set(damaged)) == ([], {"folder", "pipe", "self"})
+
+
+def test_a_copied_record_does_not_count(tmp_path: Path) -> None:
+    store(tmp_path).finish("tiles", "d1", {})
+    for name in ("other", "sub/tiles"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "tiles.json", tmp_path / f"{name}.json")
+    found, damaged = read_records(tmp_path)
+    assert ([record.name for record in found], set(damaged)) == (["tiles"], {"other", "sub/tiles"})
+    assert "it is the record of tiles" in str(damaged["other"])
 
 
 def test_the_first_error_is_the_one_that_is_raised() -> None:

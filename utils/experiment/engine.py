@@ -97,7 +97,7 @@ class ClassLines:
         """
         self._n_finished += 1
         self._pace.done += work.n_images
-        ends = (f"{self._n_finished} of {self._n_classes} classes", self._pace.left())
+        ends = (f"class {self._n_finished} of {self._n_classes}", self._pace.left())
         say(f"{_what(work, seconds, results)}; {', '.join(filter(None, ends))}", sys.stdout)
 
 

@@ -8,11 +8,12 @@ ResNet-18, 5.6 MB with Wide ResNet-50-2 and 0.7 MB with EfficientNet-B5.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+
+from padim.files import naming, temporary_file
 
 MEMORY_BYTES = 4 * 2**30  # of one split of a class; larger ones go to a file
 
@@ -80,11 +81,9 @@ def _room_for(batch: list[torch.Tensor], n_images: int, folder: Path) -> list[to
 def _nameless(size: int, folder: Path) -> torch.Tensor:
     """float32 (size,) in a file of ``folder`` that ends with the process."""
     folder.mkdir(parents=True, exist_ok=True)  # other processes than the first have not made it
-    descriptor, name = tempfile.mkstemp(prefix=".features-", dir=folder)
-    try:
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, not a crash later
+    with naming(folder), temporary_file(folder) as (path, descriptor):
+        if descriptor is not None and hasattr(
+            os, "posix_fallocate"
+        ):  # a full disk is an error here, not a crash later
             os.posix_fallocate(descriptor, 0, 4 * size)
-        return torch.from_file(name, shared=True, size=size)
-    finally:
-        os.close(descriptor)
-        Path(name).unlink(missing_ok=True)
+        return torch.from_file(str(path), shared=True, size=size)

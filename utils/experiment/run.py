@@ -17,6 +17,7 @@ from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
+from padim.files import naming
 from utils.experiment.conditions import Conditions
 from utils.experiment.end_report import print_end, print_seeds
 from utils.experiment.engine import ClassLines, Engine, find_work
@@ -62,6 +63,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
         todo = find_work(classes, tasks, processes, options.overwrite)
         if [work.item for work in todo] != expected:
             stream.close()
+            warn(damaged_entries(stream.n_damaged, options.image_cache))
             stream = stack.enter_context(
                 _open_stream([work.item for work in todo], options, processes)
             )
@@ -77,6 +79,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
         own = [item.name for item, _ in classes]
         processes.in_first(partial(_end, folders, len(kept), own, options))
         warn(conditions.warnings() * processes.is_first)
+        warn(damaged_entries(stream.n_damaged, options.image_cache))
         processes.leave()
 
 
@@ -95,10 +98,17 @@ def always(report: Callable[[], None]) -> Iterator[None]:
     report()
 
 
+def damaged_entries(n_damaged: int, folder: Path | None) -> list[str]:
+    """What must be said of a cache of which files had changed."""
+    return [f"--image_cache {folder}: {n_damaged} damaged files, made again"] * (n_damaged > 0)
+
+
 def _prepare(options: RunOptions) -> None:
     check_writable(options.save_path)
     if options.data_path is None:
-        draw_demo_set(_root(options))
+        root = _root(options)
+        with naming(root):
+            draw_demo_set(root)
 
 
 def _root(options: RunOptions) -> Path:
@@ -194,6 +204,7 @@ def _draw_missing_figures(
     folders: Sequence[RunFolder], kept: Classes, options: RunOptions, backbone: Backbone
 ) -> None:
     """Draw the figures that finished classes lack, from their models and their test images."""
+    n_damaged = 0
     for item, digest in kept:
         lacking = [folder for folder in folders if folder.lacks_figures(item, digest)]
         if not lacking:
@@ -201,10 +212,12 @@ def _draw_missing_figures(
         with _open_stream([replace(item, train=())], options, Processes()) as stream:
             n_test = len(item.test)
             batches = list(progress(stream.take(n_test), n_test, item.name, "figures"))
+            n_damaged += stream.n_damaged
         item.check_unchanged(digest)
         for folder in lacking:
             folder.draw_figures(item, digest, backbone, batches)
         say(one_line(f"{item.name}: figures drawn from the kept model"), sys.stdout)
+    warn(damaged_entries(n_damaged, options.image_cache))
 
 
 def _write_reports(folders: Sequence[RunFolder]) -> None:

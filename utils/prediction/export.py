@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from padim.files import naming, sweep, temporary_folder
 from padim.model_file import load_model
 from padim.onnx_graph import check_packages, write_onnx
 from utils.errors import OptionError
 from utils.prediction.options import ExportOptions
 from utils.system.console import UNTRAINED, warn
+
+GRAPH_BYTES = 2**26  # more than any graph has whose tensors are in a file of their own
 
 
 def export(options: ExportOptions) -> None:
@@ -24,23 +26,52 @@ def export(options: ExportOptions) -> None:
     """
     check_packages()  # before a model of several gigabytes is read
     output = options.output
-    if output.suffix != ".onnx":
-        raise OptionError(f"--output {output} does not end in .onnx")
+    _check_output(options)
     model = load_model(options.model, weights=options.weights)
     warn([UNTRAINED] * model.backbone.is_untrained)
     output.parent.mkdir(parents=True, exist_ok=True)
-    is_normalised = options.input_type == "normalised"
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as folder:
+    sweep(output.parent)
+    is_normalised, had_data = options.input_type == "normalised", _has_data(output)
+    with naming(output), temporary_folder(output.parent) as folder:
         with _quiet_exporter():
-            written = write_onnx(model, Path(folder), output.name, is_normalised)
+            written = write_onnx(model, folder, output.name, is_normalised)
         for path in written:  # the graph last: if it exists, its data does
             path.replace(output.with_name(path.name))
-    if len(written) == 1:  # an earlier, larger model left its data here
-        output.with_name(f"{output.name}.data").unlink(missing_ok=True)
+    if len(written) == 1 and had_data:  # an earlier, larger model left its data here
+        _data(output).unlink(missing_ok=True)
     side = model.config.crop
     names = " and ".join(str(output.with_name(path.name)) for path in reversed(written))
     image = f"{options.input_type} image (B, 3, {side}, {side})"
     print(f"{names}: {image} to anomaly_map and image_score")
+
+
+def _check_output(options: ExportOptions) -> None:
+    """Check that nothing that is read, and no folder, would be replaced.
+
+    Raises:
+        OptionError: it would.
+    """
+    output = options.output
+    if output.suffix != ".onnx":
+        raise OptionError(f"--output {output} does not end in .onnx")
+    weights = [Path(options.weights)] if options.weights else []
+    for path in (output, _data(output)):
+        if path.is_dir():
+            raise OptionError(f"--output {path} is a folder; give the name of a file")
+        for used in (options.model, *weights):
+            if path.exists() and used.exists() and path.samefile(used):
+                raise OptionError(f"--output {path} is {used}, which is read; give another file")
+
+
+def _has_data(output: Path) -> bool:
+    """Whether a graph is there that names its data, which are beside it then."""
+    is_small = output.is_file() and output.stat().st_size < GRAPH_BYTES
+    return is_small and _data(output).name.encode() in output.read_bytes()
+
+
+def _data(output: Path) -> Path:
+    """Where the data of a graph beyond 2 GiB are."""
+    return output.with_name(f"{output.name}.data")
 
 
 @contextmanager

@@ -28,14 +28,14 @@ from padim.parallel.process_group import ProcessGroup
 from utils.prediction.end_report import Outcome, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
-from utils.prediction.outputs import make_room
+from utils.prediction.outputs import make_room, unlike_names
 from utils.prediction.overlay import Placement
 from utils.prediction.writer import ImageWriter
 from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import UNTRAINED, one_line, progress, say, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
-from utils.system.lock import locked
+from utils.system.lock import LOCK, locked
 from utils.system.process import tune_worker
 from utils.system.stop import check_stop
 
@@ -58,12 +58,12 @@ def predict(options: PredictOptions) -> int:
     with ExitStack() as stack:
         if group.is_first:  # before the others do anything: what is wrong is said once
             images = _find_images(options)
-            parts = _load(options, device)
+            parts = _load(options, device, images)
             _prepare(options, stack)
             group.broadcast(images)
         else:
             images = group.broadcast(None)
-            parts = _load(options, device)
+            parts = _load(options, device, images)
         warnings = parts.warnings()
         warn(warnings if group.is_first else [])
         outcome = _judge_all(images, parts, group)
@@ -83,8 +83,9 @@ def _find_images(options: PredictOptions) -> list[FoundImage]:
 def _prepare(options: PredictOptions, stack: ExitStack) -> None:
     """Make the folder, hold it until ``stack`` ends, and empty it if that is asked for."""
     check_writable(options.save_path)
+    is_own = (options.save_path / LOCK).exists()
     stack.enter_context(locked(options.save_path))
-    make_room(options)
+    make_room(options, is_own)
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ class _Parts:
         return [UNTRAINED] * self.model.backbone.is_untrained + self.writer.judge.doubts()
 
 
-def _load(options: PredictOptions, device: torch.device) -> _Parts:
+def _load(options: PredictOptions, device: torch.device, images: Sequence[FoundImage]) -> _Parts:
     model = load_model(options.model, weights=options.weights, device=device)
     assert model.embedding is not None
     judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
     placement = Placement(model.config.resize, model.config.crop)
-    return _Parts(model, ImageWriter(options, placement, judge, model.config.bits))
+    renamed = unlike_names([image.name for image in images])
+    return _Parts(model, ImageWriter(options, placement, judge, model.config.bits, renamed))
 
 
 def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup) -> Outcome:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from hashlib import sha256
-from os import fsencode
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from padim.files import remove, sweep
 from utils.errors import OptionError
 from utils.prediction.options import PredictOptions
+from utils.system.names import FreeNames, shortened
 
 OUTPUTS = ("scores.csv", "failed.csv", "summary.json", "index.html", "maps", "overlays")
-MAX_NAME = 200  # bytes of a file or folder name; leaves room for what is put around it
+SUFFIXES = (".png", ".npy")  # of the outputs of an image
 
 
 def output_path(folder: Path, name: str, suffix: str) -> Path:
@@ -19,41 +20,65 @@ def output_path(folder: Path, name: str, suffix: str) -> Path:
 
     Args:
         folder: where outputs of this kind are.
-        name: the image's name. Its own suffix is kept, so ``a.png`` and ``a.jpg`` differ. A part
-            that is too long for a file name is cut and gets its checksum.
+        name: the image's name, or what ``unlike_names`` has for it. Its own suffix is kept, so
+            ``a.png`` and ``a.jpg`` differ. A part that is too long for a file name is cut and gets
+            its checksum.
         suffix: of the output.
     """
-    parts = [_shortened(part) for part in name.split("/")]
+    parts = [shortened(part) for part in name.split("/")]
     return folder.joinpath(*parts[:-1], parts[-1] + suffix)
 
 
-def make_room(options: PredictOptions) -> None:
+def unlike_names(names: Sequence[str]) -> dict[str, str]:
+    """Other names for the images whose outputs would take the place of something else's.
+
+    Args:
+        names: of all images.
+
+    Returns:
+        By name, a name that is free; images that are not in it keep theirs.
+    """
+    free = FreeNames()
+    for folder in dict.fromkeys(parent for name in names for parent in _parents(name)):
+        free.reserve(folder)
+    given = ((name, free.take(name, *SUFFIXES)) for name in names)
+    return {name: other for name, other in given if other != free.cut(name)}
+
+
+def make_room(options: PredictOptions, is_own: bool) -> None:
     """With ``--overwrite`` remove what an earlier prediction left in the folder.
 
+    Args:
+        options: of the prediction.
+        is_own: whether this program has written to the folder before.
+
     Raises:
-        OptionError: there is an earlier prediction that must not be removed.
+        OptionError: there is an earlier prediction that must not be removed, or something else.
     """
     folder = options.save_path
-    existing = [folder / name for name in OUTPUTS if (folder / name).exists()]
+    sweep(folder)
+    existing = [folder / name for name in OUTPUTS if os.path.lexists(folder / name)]
+    if existing and (not is_own or (folder / "records").exists()):
+        raise OptionError(
+            f"--save_path {folder} holds {existing[0].name}, which no prediction of this program "
+            "wrote: give another folder"
+        )
     if existing and not options.overwrite:
         raise OptionError(
             f"--save_path {folder} holds results already ({existing[0].name}): "
             "give --overwrite to replace them, or another folder"
         )
     for path in existing:
-        for used in (*options.input, options.model):
+        weights = [Path(options.weights)] if options.weights else []
+        for used in (*options.input, options.model, *weights):
             if used.resolve().is_relative_to(path.resolve()):
                 raise OptionError(f"{used} is in {path}, which --overwrite replaces; move it first")
     for path in existing:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
 
 
-def _shortened(part: str) -> str:
-    encoded = fsencode(part)
-    if len(encoded) <= MAX_NAME:
-        return part
-    start = encoded[: MAX_NAME - 17].decode("utf-8", "ignore")
-    return f"{start}~{sha256(encoded).hexdigest()[:16]}"
+def _parents(name: str) -> Iterator[str]:
+    """The folders that a name is in: of ``a/b/c``, ``a`` and ``a/b``."""
+    for at, letter in enumerate(name):
+        if letter == "/":
+            yield name[:at]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,14 @@ class ImageWriter:
         placement: of the crop in an image.
         judge: for the unit of the maps.
         bits: that hold the values of 16-bit images.
+        renamed: names for the outputs of images whose own would not be free.
     """
 
     options: PredictOptions
     placement: Placement
     judge: Judge
     bits: int
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def write(
         self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, is_drawn: bool
@@ -67,18 +70,20 @@ class ImageWriter:
 
     def overlay_path(self, name: str) -> Path:
         """The overlay file of an image, whether it exists or not."""
-        return output_path(self.options.save_path / "overlays", name, ".png")
+        return self._path("overlays", name, ".png")
+
+    def _path(self, kind: str, name: str, suffix: str) -> Path:
+        return output_path(self.options.save_path / kind, self.renamed.get(name, name), suffix)
 
     def _write_maps(
         self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, units: np.ndarray
     ) -> None:
-        maps = self.options.save_path / "maps"
         if self.options.maps == "all":
             is_crop = self.options.map_size == "crop"
             shown = units if is_crop else self.placement.on_image(units, *size)
-            _save_png(Image.fromarray(map_levels(shown)), output_path(maps, image.name, ".png"))
+            _save_png(Image.fromarray(map_levels(shown)), self._path("maps", image.name, ".png"))
         if self.options.npy:
-            path = output_path(maps, image.name, ".npy")
+            path = self._path("maps", image.name, ".npy")
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as partial, partial.open("wb") as file:
                 np.save(file, crop_map)

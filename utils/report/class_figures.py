@@ -65,7 +65,8 @@ def worst_first(images: Sequence[ImageRecord]) -> list[int]:
 def _figure_names(samples: Sequence[Sample]) -> list[str]:
     """``<defect>_<name>.png`` for every image, each unlike the others."""
     names = FreeNames()
-    return [names.take(f"{one.defect}_{Path(_name(one)).stem}", ".png") for one in samples]
+    wanted = (f"{one.defect}_{Path(_name(one)).stem}" for one in samples)
+    return [f"{names.take(name, '.png')}.png" for name in wanted]
 
 
 def _name(sample: Sample) -> str:

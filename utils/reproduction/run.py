@@ -20,7 +20,7 @@ from utils.experiment.engine import ClassLines, Engine, find_work
 from utils.experiment.network import Network
 from utils.experiment.outputs import Task
 from utils.experiment.processes import Processes
-from utils.experiment.run import always
+from utils.experiment.run import always, damaged_entries
 from utils.reproduction import plan
 from utils.reproduction.options import ReproduceOptions
 from utils.reproduction.plan import Dataset
@@ -137,6 +137,7 @@ class _Reproduction:
             for work in todo:
                 engine.run_class(work, stream)
                 self.report()
+        warn(damaged_entries(stream.n_damaged, options.image_cache))
         return sum(_n_configurations([task.job for task in work.tasks]) for work in todo)
 
     def _output(self, dataset: Dataset, job: Job, protocol: Protocol) -> JobRecords:

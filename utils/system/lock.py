@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from utils.errors import OptionError
 
+LOCK = ".lock"  # stays behind in every folder that was written to
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)  # of a file system that has no locks
 
 
@@ -27,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         OptionError: another process holds it, or its ``.lock`` is not a file of this program.
     """
-    path = folder / ".lock"
+    path = folder / LOCK
     _check_own(path)
     lock = FileLock(path, blocking=False)
     try:
@@ -53,7 +54,9 @@ def _check_own(path: Path) -> None:
     try:
         found = path.lstat()
         is_own = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        is_own = is_own and (found.st_size == 0 or path.read_bytes().startswith(b"process "))
+        if is_own and found.st_size:
+            with path.open("rb") as file:
+                is_own = file.read(8) == b"process "
     except FileNotFoundError:
         return
     if not is_own:

@@ -28,23 +28,29 @@ class FreeNames:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def take(self, name: str, suffix: str = "") -> str:
-        """The name with the suffix behind it; with a number in between if that is taken.
+    def take(self, name: str, *suffixes: str) -> str:
+        """The name, with a number behind it if the name or that of a file of it is taken.
 
         Args:
             name: of a file, or a path with ``/`` between its parts. Long parts are shortened.
-            suffix: of the file.
+            suffixes: of the files that get this name.
         """
-        base = "/".join(shortened(part) for part in name.split("/"))
-        free, number = base + suffix, 2
-        while _folded(free) in self._taken:
-            free, number = f"{base}~{number}{suffix}", number + 1
-        self._taken.add(_folded(free))
+        base = free = self.cut(name)
+        number = 1
+        while not self._taken.isdisjoint(files := {_folded(free + one) for one in suffixes}):
+            number += 1
+            free = f"{base}~{number}"
+        self._taken |= files
         return free
 
     def reserve(self, path: str) -> None:
-        """Keep a path, the path of a folder for example, from being given out."""
-        self._taken.add(_folded("/".join(shortened(part) for part in path.split("/"))))
+        """Keep a path, that of a folder for example, from being taken."""
+        self._taken.add(_folded(self.cut(path)))
+
+    @staticmethod
+    def cut(path: str) -> str:
+        """The path with each of its parts shortened."""
+        return "/".join(shortened(part) for part in path.split("/"))
 
 
 def _folded(name: str) -> str:
