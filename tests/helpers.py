@@ -15,10 +15,9 @@ from scipy.ndimage import label
 
 from padim.config import PaDiMConfig
 from utils.cli.main import main
-from utils.evaluation import metrics
+from utils.evaluation import metrics, regions
 from utils.evaluation.class_record import ClassRecord, ImageRecord, Threshold
-from utils.evaluation.metrics import PRO_LIMIT
-from utils.report.rows import METRICS
+from utils.evaluation.metric_names import METRICS, PRO_LIMIT
 
 SIDE = 48  # pixels of the drawn images
 SPOT = (slice(10, 20), slice(12, 26))
@@ -107,22 +106,28 @@ def image_record(**values: Any) -> ImageRecord:
     return ImageRecord(**usual | unknown | values)
 
 
+CHECKSUMS = {"data_digest": None, "image_checksum": None}
+
+
 def class_record(class_name: str = "bottle", **values: Any) -> ClassRecord:
     """The record of a class with no number at all, but for what is given."""
     curves = dict.fromkeys(("image_roc", "pixel_roc", "pro"))
-    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10, "n_test": 4}
+    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10, "n_test": 4, "draws": {}}
     others = {"seconds": 1.25, "notes": (), "threshold": Threshold(None, "none"), "images": ()}
-    return ClassRecord(
-        class_name, **usual | others | {"curves": curves, "data_digest": None} | values
-    )
+    return ClassRecord(class_name, **usual | others | {"curves": curves} | CHECKSUMS | values)
 
 
 def rank(scores: np.ndarray, labels: np.ndarray) -> metrics.Ranking | None:
     return metrics.rank(torch.from_numpy(scores), torch.from_numpy(labels.astype(bool)))
 
 
-def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> tuple:
-    return metrics.rank_pixels(torch.from_numpy(maps), torch.from_numpy(masks.astype(bool)))
+def measure_pixels(
+    maps: np.ndarray, masks: np.ndarray, is_good: np.ndarray | None = None
+) -> regions.PixelMetrics | None:
+    """Images without a defective pixel are good, unless something else is said."""
+    is_good = ~masks.astype(bool).any(axis=(1, 2)) if is_good is None else is_good
+    masks = torch.from_numpy(masks.astype(bool))
+    return regions.measure_pixels(torch.from_numpy(maps), masks, torch.from_numpy(is_good))
 
 
 def slow_pro(maps: np.ndarray, masks: np.ndarray) -> float:

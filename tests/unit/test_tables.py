@@ -10,9 +10,10 @@ from helpers import class_record, image_record
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.metric_names import METRICS
 from utils.report.markdown import with_difference
 from utils.report.published import Published, published_results
-from utils.report.rows import METRICS, result_rows
+from utils.report.rows import result_rows
 from utils.report.tables import results_csv, results_markdown, scores_csv, terminal_table
 from utils.report.text import DASH, format_number
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+from utils.evaluation.draws import unpack
+
 T = TypeVar("T")
 CurvePoints = tuple[list[float], list[float]]  # x and y
 
@@ -87,6 +89,7 @@ class ClassRecord:
         class_name: name of the class.
         order: position of the class in tables: the paper's order, then all others.
         metrics: by name; None for a metric that does not exist for the class.
+        draws: each metric in all draws of the test images, as ``draws.pack`` has it.
         n_train: number of training images.
         n_test: number of test images.
         seconds: wall time of the class; None until it has been measured.
@@ -94,12 +97,15 @@ class ClassRecord:
         threshold: of the predicted masks.
         curves: ``image_roc``, ``pixel_roc`` and ``pro`` as x and y; None for a missing curve.
         images: every test image.
-        data_digest: checksum of the files of the class; None until it is known.
+        data_digest: checksum of the names, sizes and times of the files of the class; None until
+            it is known.
+        image_checksum: of what is in the files; None until it is known.
     """
 
     class_name: str
     order: int
     metrics: Mapping[str, float | None]
+    draws: Mapping[str, str]
     n_train: int
     n_test: int
     seconds: float | None
@@ -108,6 +114,7 @@ class ClassRecord:
     curves: Mapping[str, CurvePoints | None]
     images: tuple[ImageRecord, ...]
     data_digest: str | None
+    image_checksum: str | None
 
     @property
     def n_good(self) -> int:
@@ -141,6 +148,7 @@ class ClassRecord:
             class_name=fields.take("class_name", _text),
             order=fields.take("order", _count),
             metrics=fields.take("metrics", _mapping(_optional(_number))),
+            draws=fields.take("draws", _mapping(_draws)),
             n_train=fields.take("n_train", _count),
             n_test=fields.take("n_test", _count),
             seconds=fields.take("seconds", _optional(_number)),
@@ -149,6 +157,7 @@ class ClassRecord:
             curves=fields.take("curves", _mapping(_optional(_curve))),
             images=fields.take("images", _tuple(ImageRecord.from_json)),
             data_digest=fields.take("data_digest", _optional(_text)),
+            image_checksum=fields.take("image_checksum", _optional(_text)),
         )
 
 
@@ -173,6 +182,11 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"text is expected, not {value!r}")
     return value
+
+
+def _draws(value: object) -> str:
+    unpack(text := _text(value))
+    return text
 
 
 def _number(value: object) -> float:

@@ -34,6 +34,7 @@ class RunOptions:
         image_cache: folder of decoded images; None keeps none.
         figures: figures per class; None for all.
         model_precision: ``float32`` or ``float16``, how models are stored.
+        metrics: columns of the tables, keys of ``utils.evaluation.metric_names.METRICS``.
         overwrite: whether finished classes are run again.
     """
 
@@ -60,4 +61,5 @@ class RunOptions:
     image_cache: Path | None
     figures: int | None
     model_precision: str
+    metrics: tuple[str, ...]
     overwrite: bool

@@ -11,7 +11,7 @@ from typing import Any
 from utils.errors import OptionError
 from utils.system.files import write_json
 
-RECORD_VERSION = 4  # of what a record holds
+RECORD_VERSION = 5  # of what a record holds
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from datasets.types import AnomalyClass
 from padim.model import PaDiM
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
 from utils.experiment.conditions import Conditions, reason_not_comparable, reason_text
 from utils.experiment.configuration import ModelSpec
@@ -186,7 +187,9 @@ class RunFolder:
         }
         write_json(self.path / "results.json", content)
         reason = info.reason_not_comparable
-        markdown = results_markdown(self.name, info.run_name, records, warnings, reason)
+        markdown = results_markdown(
+            self.name, info.run_name, records, warnings, reason, info.options.metrics
+        )
         write_text(self.path / "results.md", markdown)
 
     def write_overview(self) -> None:
@@ -206,6 +209,7 @@ class RunFolder:
             records=records,
             links=("results.csv", "results.md", "results.json"),
             crop=info.options.crop,
+            metrics=info.options.metrics,
         )
         write_text(self.path / "index.html", page)
 
@@ -234,7 +238,7 @@ class RunClassWriter:
         item: the class.
         options: of the run.
         stage: the folder of its files.
-        saver: the thread that writes the model.
+        saver: the thread that writes the model, then makes the checksum of the images.
     """
 
     def __init__(
@@ -242,6 +246,7 @@ class RunClassWriter:
     ) -> None:
         self._item, self._options, self._stage, self._saver = item, options, stage, saver
         self._saved: Future[None] | None = None
+        self._checksum: Future[str] | None = None
         self._record: ClassRecord | None = None
 
     def fitted(self, model: PaDiM) -> None:
@@ -256,6 +261,7 @@ class RunClassWriter:
         if self._saved is None:
             self._save(model)
         item, options = self._item, self._options
+        self._checksum = self._saver.submit(image_checksum, item)
         record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
         figures = draw_class_figures(record, item, scores, options.figures, self._stage)
         self._record = record.with_figures(figures)
@@ -265,10 +271,10 @@ class RunClassWriter:
 
     def finish(self) -> ClassRecord:
         """Wait for the model file; the record of the class."""
-        if self._saved is None or self._record is None:
+        if self._saved is None or self._checksum is None or self._record is None:
             raise RuntimeError(f"class {self._item.name} has not been scored")
         self._saved.result()
-        return self._record
+        return replace(self._record, image_checksum=self._checksum.result())
 
     def _save(self, model: PaDiM) -> None:
         path = self._stage / "models" / f"{self._item.name}.pt"

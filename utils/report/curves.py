@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.evaluation.class_record import ClassRecord
-from utils.evaluation.metrics import PRO_LIMIT
+from utils.evaluation.metric_names import PRO_LIMIT
 from utils.report.text import LONGEST, printable
 from utils.system.files import written_whole
 

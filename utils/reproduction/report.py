@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.evaluation.metrics import PRO_LIMIT
+from utils.evaluation.metric_names import PRO_LIMIT
 from utils.experiment.configuration import Configuration
 from utils.report.markdown import (
     UNCONFIRMED,
