@@ -9,8 +9,7 @@ from pathlib import Path
 from datasets.layouts import LAYOUTS, RD_VERSIONS
 from padim.config import MAX_SEED, MAX_SIDE, PRECISIONS, REDUCTIONS, TITLES, PaDiMConfig
 from utils.cli import common
-from utils.cli.common import Parser, real_number, whole_number
-from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
+from utils.cli.common import Parser, real_number, split_names, whole_number
 from utils.experiment.options import RunOptions
 
 PAPER = PaDiMConfig()
@@ -34,8 +33,8 @@ def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOp
     args = parser.parse_args(argv)
     _complete_data(parser, args)
     _complete_method(parser, args, defaults)
-    _check_metrics(parser, args)
-    for name in ("classes", "layers", "seeds", "metrics"):
+    args.metrics = common.metric_names(parser, args.metrics)
+    for name in ("classes", "layers", "seeds"):
         if getattr(args, name) is not None:
             setattr(args, name, tuple(getattr(args, name)))
     return RunOptions(**vars(args))
@@ -156,14 +155,7 @@ def _add_running(parser: Parser) -> None:
         default="float32",
         help="how models are stored; float16 takes half the space (default: %(default)s)",
     )
-    running.add_argument(
-        "--metrics",
-        nargs="+",
-        metavar="NAME",
-        default=list(DEFAULT_METRICS),
-        help="columns of the printed table, results.md and the page; results.csv and results.json "
-        f"have all. Names: {', '.join(METRICS)} (default: the first {len(DEFAULT_METRICS)})",
-    )
+    common.add_metrics(running)
     running.add_argument(
         "--overwrite", action="store_true", help="run classes again that are already finished"
     )
@@ -190,7 +182,7 @@ def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaDiMCo
     if args.sigma > args.crop:
         parser.error(f"--sigma {args.sigma:g} is larger than the image, {args.crop} pixels")
     if args.layers is not None:
-        args.layers = _split(args.layers)
+        args.layers = split_names(args.layers)
         if not args.layers:
             parser.error("--layers names no layer; leave it out for the paper's")
     if args.reduction == "none" and args.embedding_dim is not None:
@@ -199,21 +191,6 @@ def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaDiMCo
         )
     if args.reduction != "none" and args.embedding_dim is None:
         args.embedding_dim = _usual_dim(defaults)
-
-
-def _check_metrics(parser: Parser, args: argparse.Namespace) -> None:
-    args.metrics = _split(args.metrics)
-    unknown = [name for name in args.metrics if name not in METRICS]
-    if unknown or not args.metrics:
-        what = f"{unknown[0]} is no metric" if unknown else "names no metric"
-        parser.error(f"--metrics {what}; expected some of {', '.join(METRICS)}")
-    if len(set(args.metrics)) < len(args.metrics):
-        parser.error("--metrics names one twice")
-
-
-def _split(names: Sequence[str]) -> list[str]:
-    """The names: "a b", "a,b" and "a, b" all are two."""
-    return [part for name in names for part in name.split(",") if part]
 
 
 def _crop(text: str) -> int | str:

@@ -1,4 +1,4 @@
-"""The options of a run, as ``utils.cli`` makes them. Imports neither argparse nor PyTorch."""
+"""The options of runs, as ``utils.cli`` makes them. Imports neither argparse nor PyTorch."""
 
 from __future__ import annotations
 
@@ -63,3 +63,18 @@ class RunOptions:
     model_precision: str
     metrics: tuple[str, ...]
     overwrite: bool
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the command line of ``compare.py`` says.
+
+    Attributes:
+        first: folder of a run.
+        second: folder of another.
+        metrics: names from ``METRICS``, the columns.
+    """
+
+    first: Path
+    second: Path
+    metrics: tuple[str, ...]
