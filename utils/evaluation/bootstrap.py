@@ -121,7 +121,8 @@ def _pixel_metrics(tables: PixelTables, labels: np.ndarray, weights: np.ndarray)
     table, top = tables.curves, tables.top
     hits, false = weights @ table.hits, weights @ table.false
     precision = np.nan_to_num(hits / (hits + false), nan=1.0)
-    between = (precision + np.concatenate((precision[:, :1], precision[:, :-1]), axis=1)) / 2
+    former = np.concatenate((precision[:, :1], precision[:, :-1]), axis=1)
+    between = np.where(tables.is_step, precision, (former + precision) / 2)
     values = _ranking("pixel", hits, false, _steps(hits) * between)
     rate = _from_zero(false / false[:, -1:])
     found = weights @ table.found

@@ -11,8 +11,8 @@ from utils.evaluation.levels import CHUNK
 from utils.evaluation.metric_names import PIMO_RATES
 from utils.evaluation.regions import region_weights
 
-N_QUANTILES = 300  # thresholds at even shares of the defective pixels
-N_RATES = 120  # at false positive rates in even steps, and as many in even ratios
+N_QUANTILES = 200  # thresholds at even shares of the defective pixels
+N_RATES = 80  # at false positive rates in even steps, and as many in even ratios
 N_TOP = 200  # at pixels of good images, for the low rates of AUPIMO
 N_SAMPLED = 200_000  # pixels that the thresholds of all but the top are chosen from
 
@@ -51,10 +51,12 @@ class PixelTables:
     Attributes:
         curves: at thresholds where recall or the false positive rate move, down to all pixels.
         top: at those that AUPIMO needs; at none without good images.
+        is_step: whether all that a threshold of ``curves`` adds scores the same, bool (G,).
     """
 
     curves: PixelTable
     top: PixelTable
+    is_step: np.ndarray
 
     @classmethod
     def of_maps(cls, maps: torch.Tensor, masks: torch.Tensor, is_good: torch.Tensor) -> PixelTables:
@@ -68,21 +70,25 @@ class PixelTables:
         every = _sorted(torch.cat((curves, top)).unique())
         table = PixelTable.count(maps, masks, every)
         tables = (table.at(torch.isin(every, part).cpu().numpy()) for part in (curves, top))
-        return cls(*tables)
+        is_step = (curves[:-1] == _just_above(curves[1:])).cpu().numpy()
+        return cls(*tables, np.append(False, is_step))
 
 
 def _thresholds(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """The thresholds of the curves, highest first: evenly where a rate moves, and the ends."""
+    """The thresholds of the curves, highest first: evenly where a rate moves, and the ends.
+
+    Those at defective pixels are there twice, just above and at the pixel: a step is a step.
+    """
     defective = maps[masks.to(maps.device)]
-    ends = torch.stack((maps.max(), maps.min(), defective.min()))
+    ends, lowest = torch.stack((maps.max(), maps.min())), defective.min().view(1)
     is_normal = ~masks.flatten()[:: _step(masks)]
-    normal = maps.flatten()[:: _step(masks)][is_normal.to(maps.device)]
+    sampled = maps.flatten()[:: _step(masks)][is_normal.to(maps.device)]
+    normal = torch.cat((sampled, ends))  # never empty
     defective, normal = (_sorted(scores) for scores in (defective[:: _step(defective)], normal))
     chosen = (
-        defective[_even(len(defective), N_QUANTILES)],
+        _twice(torch.cat((defective[_even(len(defective), N_QUANTILES)], lowest))),
         normal[_even(len(normal), N_RATES)],
         normal[_ratios(len(normal), N_RATES)],
-        ends,
     )
     return _sorted(torch.cat(chosen).unique())
 
@@ -90,7 +96,6 @@ def _thresholds(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 def _top_thresholds(maps: torch.Tensor) -> torch.Tensor:
     """The thresholds of AUPIMO, highest first, from the maps of the good images.
 
-    Each is there twice, just above a pixel and at it: then the curve's step there is a step.
     Whichever images are drawn, their shared false positive rate is within AUPIMO's bounds only
     above the lowest of the scores at which one image alone has the upper bound.
     """
@@ -98,8 +103,15 @@ def _top_thresholds(maps: torch.Tensor) -> torch.Tensor:
     n_each = min(int(PIMO_RATES[1] * flat.shape[1]) + 2, flat.shape[1])
     lowest = min(float(image.topk(n_each).values[-1]) for image in flat)
     top = _sorted(flat[flat >= lowest])
-    top = top[_ratios(len(top), N_TOP)]
-    return _sorted(torch.cat((top, torch.nextafter(top, torch.full_like(top, torch.inf)))).unique())
+    return _sorted(_twice(top[_ratios(len(top), N_TOP)]).unique())
+
+
+def _twice(scores: torch.Tensor) -> torch.Tensor:
+    return torch.cat((scores, _just_above(scores)))
+
+
+def _just_above(scores: torch.Tensor) -> torch.Tensor:
+    return torch.nextafter(scores, torch.full_like(scores, torch.inf))
 
 
 def _step(scores: torch.Tensor) -> int:

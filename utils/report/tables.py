@@ -8,7 +8,7 @@ from dataclasses import asdict
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 from utils.report.comparison import compare
-from utils.report.markdown import markdown_table, markdown_text
+from utils.report.markdown import checksums_line, markdown_table, markdown_text
 from utils.report.rows import COLUMNS, COUNTS, Row, result_rows
 from utils.report.text import DASH, csv_text, format_number, format_with_interval
 
@@ -82,8 +82,7 @@ def results_markdown(
 
 def image_checksums(records: Sequence[ClassRecord]) -> str:
     """One line with the checksum of the images of every class."""
-    known = (f"{markdown_text(one.class_name)} {one.image_checksum or DASH}" for one in records)
-    return f"Checksums of the images: {', '.join(known)}"
+    return checksums_line({record.class_name: record.image_checksum for record in records})
 
 
 def terminal_table(records: Sequence[ClassRecord], metrics: Sequence[str] = DEFAULT_METRICS) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from datasets.types import AnomalyClass
 from padim.anomaly_map import image_scores
 from padim.model import PaDiM
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_numbers
 from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
 from utils.experiment.record_store import RecordStore, read_records
@@ -37,6 +38,7 @@ class Result:
         configuration: the name of the configuration.
         seed: of the channels drawn.
         numbers: by metric; None for a number that does not exist.
+        image_checksum: of the images of the class.
     """
 
     dataset: str
@@ -44,6 +46,7 @@ class Result:
     configuration: str
     seed: int
     numbers: Mapping[str, float | None]
+    image_checksum: str | None = None
 
 
 class JobRecords:
@@ -95,6 +98,7 @@ class JobRecords:
             "dataset": self._dataset.name,
             "class": item.name,
             "environment": self._environment,
+            "image_checksum": _checksum(item, digest),
             "numbers": writer.numbers(),
         }
         self._store.finish(self._name(item.name), digest, content)
@@ -157,7 +161,19 @@ def read_results(
             continue
         content = record.content
         for one, numbers in zip(settings["configurations"], content["numbers"], strict=True):
-            yield Result(content["dataset"], content["class"], one["name"], one["seed"], numbers)
+            yield Result(
+                dataset=content["dataset"],
+                class_name=content["class"],
+                configuration=one["name"],
+                seed=one["seed"],
+                numbers=numbers,
+                image_checksum=content["image_checksum"],
+            )
+
+
+@lru_cache(maxsize=1)  # the jobs of a class follow each other
+def _checksum(item: AnomalyClass, digest: str) -> str:
+    return image_checksum(item)
 
 
 def _cost(model: PaDiM, examples: torch.Tensor) -> Numbers:
