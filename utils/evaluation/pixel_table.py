@@ -69,9 +69,9 @@ class PixelTables:
             top = _top_thresholds(maps[is_good.to(maps.device)])
         every = _sorted(torch.cat((curves, top)).unique())
         table = PixelTable.count(maps, masks, every)
-        tables = (table.at(torch.isin(every, part).cpu().numpy()) for part in (curves, top))
+        chosen, chosen_top = (torch.isin(every, part).cpu().numpy() for part in (curves, top))
         is_step = (curves[:-1] == _just_above(curves[1:])).cpu().numpy()
-        return cls(*tables, np.append(False, is_step))
+        return cls(table.at(chosen), table.at(chosen_top), np.append(False, is_step))
 
 
 def _thresholds(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
