@@ -15,10 +15,9 @@ from scipy.ndimage import label
 
 from padim.config import PaDiMConfig
 from utils.cli.main import main
-from utils.evaluation import metrics
+from utils.evaluation import metrics, regions
 from utils.evaluation.class_record import ClassRecord, ImageRecord, Threshold
-from utils.evaluation.metrics import PRO_LIMIT
-from utils.report.rows import METRICS
+from utils.evaluation.metric_names import METRICS, PRO_LIMIT
 
 SIDE = 48  # pixels of the drawn images
 SPOT = (slice(10, 20), slice(12, 26))
@@ -107,26 +106,34 @@ def image_record(**values: Any) -> ImageRecord:
     return ImageRecord(**usual | unknown | values)
 
 
+CHECKSUMS = {"data_digest": None, "image_checksum": None}
+
+
 def class_record(class_name: str = "bottle", **values: Any) -> ClassRecord:
     """The record of a class with no number at all, but for what is given."""
     curves = dict.fromkeys(("image_roc", "pixel_roc", "pro"))
-    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10}
+    usual = {"order": 0, "metrics": dict.fromkeys(METRICS), "n_train": 10, "draws": {}}
     usual |= {"n_test": len(values.get("images", ())), "image_threshold": None}
     others = {"seconds": 1.25, "notes": (), "threshold": Threshold(None, "none"), "images": ()}
-    return ClassRecord(
-        class_name, **usual | others | {"curves": curves, "data_digest": None} | values
-    )
+    return ClassRecord(class_name, **usual | others | {"curves": curves} | CHECKSUMS | values)
 
 
-def rank(scores: np.ndarray, labels: np.ndarray) -> metrics.Ranking | None:
-    return metrics.rank(torch.from_numpy(scores), torch.from_numpy(labels.astype(bool)))
+def rank(
+    scores: np.ndarray, labels: np.ndarray, rates: tuple[float, ...] = ()
+) -> metrics.Ranking | None:
+    return metrics.rank(torch.from_numpy(scores), torch.from_numpy(labels.astype(bool)), rates)
 
 
-def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> tuple:
-    return metrics.rank_pixels(torch.from_numpy(maps), torch.from_numpy(masks.astype(bool)))
+def measure_pixels(
+    maps: np.ndarray, masks: np.ndarray, is_good: np.ndarray | None = None
+) -> regions.PixelMetrics | None:
+    """Images without a defective pixel are good, unless something else is said."""
+    is_good = ~masks.astype(bool).any(axis=(1, 2)) if is_good is None else is_good
+    masks = torch.from_numpy(masks.astype(bool))
+    return regions.measure_pixels(torch.from_numpy(maps), masks, torch.from_numpy(is_good))
 
 
-def slow_pro(maps: np.ndarray, masks: np.ndarray) -> float:
+def slow_pro(maps: np.ndarray, masks: np.ndarray, limit: float = PRO_LIMIT) -> float:
     """Bergmann et al.: at every threshold the mean share of each region that is found."""
     regions = []
     for image, mask in zip(maps, masks, strict=True):
@@ -138,7 +145,24 @@ def slow_pro(maps: np.ndarray, masks: np.ndarray) -> float:
         overlap = np.mean([np.mean(region >= threshold) for region in regions])
         points.append((np.mean(normal >= threshold), overlap))
     rates, overlaps = np.array(points).T
-    grid = np.append(rates[rates < PRO_LIMIT], PRO_LIMIT)
+    grid = np.append(rates[rates < limit], limit)
     # Where several points share a rate, the curve is vertical: the integral takes each as it is.
-    values = np.append(overlaps[rates < PRO_LIMIT], np.interp(PRO_LIMIT, rates, overlaps))
-    return float(np.trapezoid(values, grid) / PRO_LIMIT)
+    values = np.append(overlaps[rates < limit], np.interp(limit, rates, overlaps))
+    return float(np.trapezoid(values, grid) / limit)
+
+
+def draw_maps(
+    seed: int, levels: int | None, n_good: int = 4, n_bad: int = 4, side: int = 24
+) -> tuple:
+    """Maps, masks and which images are good; with ``levels`` few distinct scores, so many ties."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((n_good + n_bad, side, side), bool)
+    for image in masks[n_good:]:
+        for _ in range(rng.integers(1, 4)):
+            y, x = rng.integers(0, side - 6, 2)
+            image[y : y + rng.integers(1, 6), x : x + rng.integers(1, 6)] = True
+    maps = rng.random(masks.shape) * rng.uniform(0.7, 1, (len(masks), 1, 1))
+    maps += 0.5 * masks * rng.random(masks.shape)
+    if levels is not None:
+        maps = np.round(maps * levels)
+    return maps.astype(np.float32), masks, np.arange(len(masks)) < n_good

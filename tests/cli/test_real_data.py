@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import rank, rank_pixels, slow_pro
+from helpers import measure_pixels, rank, slow_pro
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.layouts.mvtec import read_class
@@ -67,8 +67,8 @@ def test_five_draws_land_where_the_paper_does(
     numbers = []
     for seed in range(5):
         maps, scores = score(backbone, bottle, features, PaDiMConfig(seed=seed))
-        pixels, overlap = rank_pixels(maps, masks)
-        numbers.append((rank(scores, labels).auroc, pixels.auroc, overlap.pro))
+        pixels = measure_pixels(maps, masks)
+        numbers.append((rank(scores, labels).auroc, pixels.ranking.auroc, pixels.pro))
     means = np.mean(numbers, axis=0)
     assert (means >= (0.993, 0.978, 0.935)).all(), means
 
@@ -76,8 +76,9 @@ def test_five_draws_land_where_the_paper_does(
 def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, features: tuple) -> None:
     maps, scores = score(backbone, bottle, features, PaDiMConfig(reduction="none"))
     _, _, masks, labels = bottle
-    ranking, (pixels, overlap) = rank(scores, labels), rank_pixels(maps, masks)
-    numbers = np.array((ranking.auroc, pixels.auroc, overlap.pro))
+    ranking, measured = rank(scores, labels), measure_pixels(maps, masks)
+    pixels = measured.ranking
+    numbers = np.array((ranking.auroc, pixels.auroc, measured.pro))
     assert (numbers >= (0.99, 0.98, 0.94)).all(), numbers
 
     assert ranking.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
@@ -87,4 +88,4 @@ def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, featu
 
     # The slow PRO goes through every threshold, so it gets fewer of them and fewer pixels.
     coarse, few = np.round(maps[::3, ::2, ::2], 1), masks[::3, ::2, ::2]
-    assert rank_pixels(coarse, few)[1].pro == pytest.approx(slow_pro(coarse, few), abs=1e-9)
+    assert measure_pixels(coarse, few).pro == pytest.approx(slow_pro(coarse, few), abs=1e-9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import rank, rank_pixels, slow_pro
+from helpers import measure_pixels, rank, slow_pro
 from sklearn.metrics import (
     average_precision_score,
     precision_recall_curve,
@@ -13,7 +13,8 @@ from sklearn.metrics import (
 )
 
 from padim.calibration import is_above
-from utils.evaluation.metrics import misranked, region_weights
+from utils.evaluation.metrics import misranked
+from utils.evaluation.regions import region_weights
 
 
 def draw(n_images: int = 6, side: int = 20, levels: int | None = None, seed: int = 0) -> tuple:
@@ -34,7 +35,8 @@ def draw(n_images: int = 6, side: int = 20, levels: int | None = None, seed: int
 @pytest.mark.parametrize("seed", range(3))
 def test_pixel_metrics(levels: int | None, seed: int) -> None:
     maps, masks = draw(levels=levels, seed=seed)
-    ranking, overlap = rank_pixels(maps, masks)
+    measured = measure_pixels(maps, masks)
+    ranking = measured.ranking
     labels, scores = masks.ravel(), maps.ravel()
     assert ranking.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     expected = average_precision_score(labels, scores)
@@ -46,12 +48,12 @@ def test_pixel_metrics(levels: int | None, seed: int) -> None:
     hits = np.sum(flagged & labels)
     assert 2 * hits / (flagged.sum() + labels.sum()) == pytest.approx(f1.max(), abs=1e-12)
     assert np.nextafter(np.float32(ranking.threshold), np.float32(np.inf)) in thresholds
-    assert overlap.pro == pytest.approx(slow_pro(maps, masks), abs=1e-9)
+    assert measured.pro == pytest.approx(slow_pro(maps, masks), abs=1e-9)
 
 
 def test_the_roc_curve_is_scikit_learns() -> None:
     maps, masks = draw()
-    curve = rank_pixels(maps, masks)[0].roc
+    curve = measure_pixels(maps, masks).ranking.roc
     rates, hits, _ = roc_curve(masks.ravel(), maps.ravel(), drop_intermediate=False)
     assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
     assert set(zip(curve.x, curve.y, strict=True)) <= set(zip(rates, hits, strict=True))
@@ -69,7 +71,7 @@ def test_pro_by_hand() -> None:
     maps = np.arange(14, dtype=np.float32).reshape(1, 2, 7) / 100
     maps[0, 0, 0], maps[0, 1, 1], maps[0, 0, 3:6] = 9, 8, 7
     # Overlap 1/2 up to rate 0.1, and 1 from there to 0.3.
-    assert rank_pixels(maps, masks)[1].pro == pytest.approx((0.1 * 0.5 + 0.2 * 1) / 0.3)
+    assert measure_pixels(maps, masks).pro == pytest.approx((0.1 * 0.5 + 0.2 * 1) / 0.3)
 
 
 def test_regions_touching_at_a_corner_are_one() -> None:
@@ -92,7 +94,7 @@ def test_perfect_reversed_and_constant_scores() -> None:
 def test_one_kind_alone_has_no_numbers(value: int) -> None:
     assert rank(np.arange(4.0), np.full(4, value)) is None
     assert misranked(np.arange(4.0), np.full(4, value)) is None
-    assert rank_pixels(np.zeros((1, 2, 2)), np.full((1, 2, 2), value)) == (None, None)
+    assert measure_pixels(np.zeros((1, 2, 2)), np.full((1, 2, 2), value)) is None
 
 
 def test_misranked_is_the_complement_of_auroc() -> None:

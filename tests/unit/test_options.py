@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import expect_one_line
 from scripts import ROOT
 
 from padim.config import PAPER_CONFIGS, TITLES
+from utils.cli.compare_options import parse_compare_options
 from utils.cli.export_options import parse_export_options
 from utils.cli.predict_options import parse_predict_options
 from utils.cli.reproduce_options import parse_reproduce_options, weights_by_backbone
 from utils.cli.run_options import parse_run_options
+from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 from utils.experiment.options import RunOptions
 from utils.reproduction.plan import BACKBONES
 
@@ -22,6 +25,7 @@ SCRIPTS = {
     "predict": parse_predict_options,
     "export": parse_export_options,
     "reproduce": parse_reproduce_options,
+    "compare": parse_compare_options,
 }
 
 
@@ -166,3 +170,29 @@ def test_no_namespace_leaves_the_command_line() -> None:
         if path.parent.name != "cli":
             assert "import argparse" not in path.read_text(), path
             assert "from argparse" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    "given", [["pro", "aupimo"], ["pro,aupimo"], ["pro,", "aupimo"], [",pro,,aupimo"]]
+)
+def test_metrics_are_the_columns_in_the_order_given(given: list[str]) -> None:
+    assert parse("--metrics", *given).metrics == ("pro", "aupimo")
+    assert parse_compare_options(["--runs", "a", "b", "--metrics", *given]).metrics[0] == "pro"
+    assert parse().metrics == DEFAULT_METRICS
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["pr0"], ["pr0 is no metric", *METRICS]),
+        (["PRO"], ["PRO is no metric"]),
+        (["pro", "pro"], ["--metrics names one twice"]),
+        ([","], ["names no metric"]),
+        (["n_train"], ["n_train is no metric"]),
+    ],
+)
+def test_a_wrong_metric_is_one_line_with_the_names(given: list[str], words: list, capsys) -> None:
+    for parser in (SCRIPTS["main"], SCRIPTS["compare"]):
+        with pytest.raises(SystemExit) as stopped:
+            parser(["--metrics", *given, *(["--runs", "a", "b"] * (parser is not SCRIPTS["main"]))])
+        expect_one_line(capsys, stopped.value.code, *words)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers import class_record, image_record
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.draws import pack
+from utils.evaluation.metric_names import METRICS
 from utils.report.markdown import with_difference
 from utils.report.published import Published, published_results
-from utils.report.rows import METRICS, result_rows
+from utils.report.rows import COLUMNS, result_rows
 from utils.report.tables import results_csv, results_markdown, scores_csv, terminal_table
 from utils.report.text import DASH, format_number
 
@@ -43,6 +47,27 @@ def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:
     assert rows[0]["pro"] == ""
     image = image_record(path="test/x/1.png", defect="x", label=1, score=2.5, p_value=0.25)
     assert scores_csv(class_record(images=(image,))).splitlines()[1] == "test/x/1.png,x,1,2.5,0.25,"
+
+
+def drawn(name: str, low: float, high: float) -> dict[str, str]:
+    """Draws whose 2.5 % and 97.5 % quantiles are these."""
+    return {name: pack(np.array([low] * 1000 + [high] * 1000))}
+
+
+def test_intervals_stand_behind_the_numbers_they_belong_to() -> None:
+    one = replace(record("bottle", 0.95), draws=drawn("pro", 0.9, 1.0), image_checksum="01ab")
+    text = results_markdown("a run", "resnet18_rd100", [one], [], None, ("pro", "aupimo"))
+    assert "| class | pro | aupimo | n_train | n_test | seconds |" in text
+    assert "| bottle | 0.950 [0.900, 1.000] | 0.950 | 10 | 4 | 1.2 |" in text
+    assert "| bottle | 0.950 [0.900, 1.000] | 0.939 ? (+0.011) |" in text
+    assert "- aupimo: " in text and "Checksums of the images: bottle 01ab" in text
+    header, row = list(csv.reader(io.StringIO(results_csv(result_rows([one])))))[:2]
+    assert header[:13] == ["class", *COLUMNS] and set(METRICS) < set(header)
+    values = dict(zip(header, row, strict=True))
+    assert (values["pro_low"], values["pro_high"], values["aupimo_low"]) == ("0.9", "1.0", "")
+    assert values["image_checksum"] == "01ab"
+    assert terminal_table([one], ["aupimo"]).split()[:2] == ["class", "aupimo"]
+    assert "[" not in terminal_table([one])
 
 
 def test_published_numbers_are_the_papers() -> None:

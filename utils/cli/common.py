@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 
 import padim
 from utils.cli.errors import BAD_INPUT
+from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 from utils.system.console import one_line
 from utils.system.environment import local_world_size
 from utils.system.stop import is_first_process
@@ -105,6 +106,35 @@ def add_rate(group: argparse._ActionsContainer) -> None:
         help="false positive rate of the thresholds: the share of normal images, and of normal "
         "pixels, that may exceed them (default: %(default)s)",
     )
+
+
+def add_metrics(group: argparse._ActionsContainer) -> None:
+    """Add ``--metrics``."""
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        default=list(DEFAULT_METRICS),
+        help="columns of the printed table, results.md and the page; results.csv and results.json "
+        f"have all. Names: {', '.join(METRICS)} (default: the first {len(DEFAULT_METRICS)})",
+    )
+
+
+def metric_names(parser: Parser, given: Sequence[str]) -> tuple[str, ...]:
+    """The names that ``--metrics`` gives; an unknown one, or one given twice, is a mistake."""
+    names = split_names(given)
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or not names:
+        what = f"{unknown[0]} is no metric" if unknown else "names no metric"
+        parser.error(f"--metrics {what}; expected some of {', '.join(METRICS)}")
+    if len(set(names)) < len(names):
+        parser.error("--metrics names one twice")
+    return tuple(names)
+
+
+def split_names(given: Sequence[str]) -> list[str]:
+    """The names in what was given: "a b", "a,b" and "a, b" all are two."""
+    return [part for name in given for part in name.split(",") if part]
 
 
 def add_model(group: argparse._ActionsContainer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from utils.cli.compare_options import parse_compare_options
 from utils.cli.errors import SOME_FAILED, guard
 from utils.cli.export_options import parse_export_options
 from utils.cli.predict_options import parse_predict_options
@@ -68,6 +69,23 @@ def export(argv: Sequence[str] | None = None) -> int:
         with tune_process():
             from utils.prediction.export import export
         export(options)
+        return 0
+
+    return guard(work, "nothing is written", "run again")
+
+
+def compare(argv: Sequence[str] | None = None) -> int:
+    """Run ``compare.py``.
+
+    Returns:
+        The exit status: 0, or as ``guard`` has it.
+    """
+    options = parse_compare_options(argv)
+
+    def work() -> int:
+        from utils.experiment.run_comparison import compare_runs
+
+        print(compare_runs(options))
         return 0
 
     return guard(work, "nothing is written", "run again")

@@ -18,7 +18,7 @@ from padim.config import (
     PaDiMConfig,
 )
 from utils.cli import common
-from utils.cli.common import Parser, real_number, whole_number
+from utils.cli.common import Parser, real_number, split_names, whole_number
 from utils.experiment.options import RunOptions
 
 PAPER = PaDiMConfig()
@@ -42,6 +42,7 @@ def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOp
     args = parser.options(argv)
     _complete_data(parser, args)
     _complete_method(parser, args, defaults)
+    args.metrics = common.metric_names(parser, args.metrics)
     for name in ("classes", "layers", "seeds"):
         if getattr(args, name) is not None:
             setattr(args, name, tuple(getattr(args, name)))
@@ -170,6 +171,7 @@ def _add_running(parser: Parser) -> None:
         default="float32",
         help="how models are stored; float16 takes half the space (default: %(default)s)",
     )
+    common.add_metrics(running)
     running.add_argument(
         "--overwrite", action="store_true", help="run classes again that are already finished"
     )
@@ -195,8 +197,8 @@ def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaDiMCo
         parser.error("--seeds names one twice")
     if args.sigma > args.crop:
         parser.error(f"--sigma {args.sigma:g} is larger than the image, {args.crop} pixels")
-    if args.layers is not None:  # "a b", "a,b" and "a, b" all name two
-        args.layers = [part for name in args.layers for part in name.split(",") if part]
+    if args.layers is not None:
+        args.layers = split_names(args.layers)
         if not args.layers:
             parser.error("--layers names no layer; leave it out for the paper's")
     if args.reduction == "none" and args.embedding_dim is not None:

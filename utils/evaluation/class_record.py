@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from utils.evaluation.draws import unpack
 from utils.evaluation.schema import (
     Fields,
     count,
@@ -139,6 +140,7 @@ class ClassRecord:
         class_name: name of the class.
         order: position of the class in tables: the paper's order, then all others.
         metrics: by name; None for a metric that does not exist for the class.
+        draws: each metric in all draws of the test images, as ``draws.pack`` has it.
         n_train: number of training images.
         n_test: number of test images.
         seconds: wall time of the class; None until it has been measured.
@@ -147,12 +149,15 @@ class ClassRecord:
         image_threshold: of the image scores; None without a calibration.
         curves: ``image_roc``, ``pixel_roc`` and ``pro`` as x and y; None for a missing curve.
         images: every test image.
-        data_digest: checksum of the files of the class; None until it is known.
+        data_digest: checksum of the names, sizes and times of the files of the class; None until
+            it is known.
+        image_checksum: of what is in the files; None until it is known.
     """
 
     class_name: str
     order: int
     metrics: Mapping[str, float | None]
+    draws: Mapping[str, str]
     n_train: int
     n_test: int
     seconds: float | None
@@ -162,6 +167,7 @@ class ClassRecord:
     curves: Mapping[str, CurvePoints | None]
     images: tuple[ImageRecord, ...]
     data_digest: str | None
+    image_checksum: str | None
 
     @property
     def n_good(self) -> int:
@@ -195,6 +201,7 @@ class ClassRecord:
             class_name=fields.take("class_name", text),
             order=fields.take("order", count),
             metrics=fields.take("metrics", mapping(optional(number))),
+            draws=fields.take("draws", mapping(_draws)),
             n_train=fields.take("n_train", count),
             n_test=fields.take("n_test", count),
             seconds=fields.take("seconds", optional(number)),
@@ -204,6 +211,7 @@ class ClassRecord:
             curves=fields.take("curves", mapping(optional(_curve))),
             images=fields.take("images", several(ImageRecord.from_json)),
             data_digest=fields.take("data_digest", optional(text)),
+            image_checksum=fields.take("image_checksum", optional(text)),
         )
         fields.end()
         if len(record.images) != record.n_test:
@@ -215,6 +223,11 @@ def _label(value: object) -> int:
     if count(value) > 1:
         raise ValueError(f"label is {value}, not 0 or 1")
     return count(value)
+
+
+def _draws(value: object) -> str:
+    unpack(packed := text(value))
+    return packed
 
 
 def _curve(value: object) -> CurvePoints:

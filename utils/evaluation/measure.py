@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from datasets.types import AnomalyClass
 from padim.calibration import Calibration, is_above
+from utils.evaluation.bootstrap import ScoredSet
 from utils.evaluation.class_record import (
     ClassRecord,
     CurvePoints,
@@ -16,7 +19,12 @@ from utils.evaluation.class_record import (
     Threshold,
 )
 from utils.evaluation.class_scores import ClassScores
-from utils.evaluation.metrics import Curve, Ranking, RegionOverlap, misranked, rank, rank_pixels
+from utils.evaluation.decisions import PixelCounts, flagged_shares
+from utils.evaluation.draws import pack
+from utils.evaluation.metric_names import METRICS, RECALL_RATES
+from utils.evaluation.metrics import Curve, Ranking, misranked, rank
+from utils.evaluation.pixel_table import PixelTables
+from utils.evaluation.regions import PixelMetrics, measure_pixels
 
 PAPER_ORDER = TEXTURES + OBJECTS
 
@@ -24,7 +32,7 @@ PAPER_ORDER = TEXTURES + OBJECTS
 def measure_class(
     item: AnomalyClass, scored: ClassScores, calibration: Calibration | None, rate: float
 ) -> ClassRecord:
-    """The record of a class, without its figures, time and digest.
+    """The record of a class, without its figures, time and checksums.
 
     Args:
         item: the class.
@@ -32,59 +40,68 @@ def measure_class(
         calibration: of the model; None if it has none.
         rate: false positive rate of the thresholds.
     """
-    labels = _labels(item)
-    ranking, pixels, overlap = _rankings(item, scored)
-    threshold = _image_threshold(calibration, rate)
-    shares = _flagged_shares(threshold, scored.scores, labels)
+    ranked = _Ranked.of(item, scored)
+    labels, pixels = ranked.labels, ranked.pixels
+    image_threshold = _image_threshold(calibration, rate)
+    pixel_threshold = None if calibration is None else calibration.pixel_threshold(rate)
+    images = _scored_set(item, scored, ranked, image_threshold, pixel_threshold)
+    metrics = dict.fromkeys(METRICS) | ranked.metrics() | _decided(images)
     return ClassRecord(
         class_name=item.name,
         order=(*PAPER_ORDER, item.name).index(item.name),
-        metrics=metrics(ranking, pixels, overlap) | shares,
+        metrics=metrics,
+        draws={n: pack(v) for n, v in images.drawn().items() if metrics[n] is not None},
         n_train=len(item.train),
         n_test=len(item.test),
         seconds=None,
         notes=_notes(item, labels, pixels) + _calibration_notes(calibration, rate, len(item.train)),
-        threshold=choose_threshold(calibration, rate, ranking, pixels),
-        image_threshold=threshold,
+        threshold=choose_threshold(calibration, rate, ranked.images, pixels),
+        image_threshold=image_threshold,
         curves={
-            "image_roc": _points(ranking.roc) if ranking else None,
-            "pixel_roc": _points(pixels.roc) if pixels else None,
-            "pro": _points(overlap.curve) if overlap else None,
+            "image_roc": _points(ranked.images.roc) if ranked.images else None,
+            "pixel_roc": _points(pixels.ranking.roc) if pixels else None,
+            "pro": _points(pixels.pro_curve) if pixels else None,
         },
-        images=_image_records(item, scored, labels, calibration, threshold),
+        images=_image_records(item, scored, labels, calibration, image_threshold),
         data_digest=None,
+        image_checksum=None,
     )
 
 
 def measure_numbers(item: AnomalyClass, scored: ClassScores) -> dict[str, float | None]:
-    """The metrics of a class alone, for those who need no record."""
-    return metrics(*_rankings(item, scored))
+    """The metrics of a class that need no threshold, for those who need no record."""
+    return _Ranked.of(item, scored).metrics()
 
 
-def _labels(item: AnomalyClass) -> np.ndarray:
-    return np.array([sample.is_defective for sample in item.test])
+@dataclass(frozen=True)
+class _Ranked:
+    """What is measured without a threshold; None where a kind of image or pixel is missing."""
 
+    labels: np.ndarray
+    images: Ranking | None
+    pixels: PixelMetrics | None
 
-def _rankings(
-    item: AnomalyClass, scored: ClassScores
-) -> tuple[Ranking | None, Ranking | None, RegionOverlap | None]:
-    """The rankings of images and of pixels, and the overlap of regions."""
-    ranking = rank(torch.from_numpy(scored.scores), torch.from_numpy(_labels(item)))
-    if not item.has_masks:
-        return ranking, None, None
-    pixels, overlap = rank_pixels(scored.maps, torch.from_numpy(scored.masks))
-    return ranking, pixels, overlap
+    @classmethod
+    def of(cls, item: AnomalyClass, scored: ClassScores) -> _Ranked:
+        labels = np.array([sample.is_defective for sample in item.test])
+        is_defective = torch.from_numpy(labels)
+        images = rank(torch.from_numpy(scored.scores), is_defective, tuple(RECALL_RATES.values()))
+        pixels = None
+        if item.has_masks:
+            pixels = measure_pixels(scored.maps, torch.from_numpy(scored.masks), ~is_defective)
+        return cls(labels, images, pixels)
 
-
-def metrics(
-    ranking: Ranking | None, pixels: Ranking | None, overlap: RegionOverlap | None
-) -> dict[str, float | None]:
-    """The metrics by name, of images, pixels and regions; None for a metric that does not exist."""
-    return {
-        **_ranking_metrics("image", ranking),
-        **_ranking_metrics("pixel", pixels),
-        "pro": overlap.pro if overlap else None,
-    }
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics by name; None for a metric that does not exist."""
+        recalls = self.images.recalls if self.images else (None,) * len(RECALL_RATES)
+        return {
+            **_ranking_metrics("image", self.images),
+            **_ranking_metrics("pixel", self.pixels.ranking if self.pixels else None),
+            "pro": self.pixels.pro if self.pixels else None,
+            **dict(zip(RECALL_RATES, recalls, strict=True)),
+            "pro_fpr5": self.pixels.pro_strict if self.pixels else None,
+            "aupimo": self.pixels.aupimo if self.pixels else None,
+        }
 
 
 def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | None]:
@@ -103,25 +120,40 @@ def _image_threshold(calibration: Calibration | None, rate: float) -> ImageThres
     return ImageThreshold(calibration.image_threshold(used), used, rate)
 
 
-def _flagged_shares(
-    threshold: ImageThreshold | None, scores: np.ndarray, labels: np.ndarray
-) -> dict[str, float | None]:
-    """The shares of the good and of the defective test images that are flagged as defective."""
-    shares: dict[str, float | None] = {"false_alarms": None, "detections": None}
-    if threshold is None:
-        return shares
-    flagged = is_above(scores, threshold.value)
-    for name, chosen in (("false_alarms", ~labels), ("detections", labels)):
-        n_flagged, n_chosen = int(flagged[chosen].sum()), int(chosen.sum())
-        shares[name] = n_flagged / n_chosen if n_chosen else None
-    return shares
+def _scored_set(
+    item: AnomalyClass,
+    scored: ClassScores,
+    ranked: _Ranked,
+    image_threshold: ImageThreshold | None,
+    pixel_threshold: float | None,
+) -> ScoredSet:
+    """What the metrics are computed of again, image by image."""
+    is_flagged = tables = counts = None
+    if ranked.pixels is not None:
+        masks, is_good = torch.from_numpy(scored.masks), torch.from_numpy(~ranked.labels)
+        tables = PixelTables.of_maps(scored.maps, masks, is_good)
+    if image_threshold is not None:
+        is_flagged = is_above(scored.scores, image_threshold.value)
+    if pixel_threshold is not None and ranked.pixels is not None:
+        counts = PixelCounts.at(pixel_threshold, scored.maps, scored.masks)
+    return ScoredSet(item.name, ranked.labels, scored.scores, is_flagged, tables, counts)
+
+
+def _decided(images: ScoredSet) -> dict[str, float | None]:
+    """The metrics of the thresholds that are learned from the training images."""
+    once = np.ones((1, len(images.labels)))
+    values = {} if images.counts is None else images.counts.metrics(once)
+    if images.is_flagged is not None:
+        with np.errstate(invalid="ignore"):
+            values |= flagged_shares(images.is_flagged, images.labels, once)
+    return {name: float(v[0]) if np.isfinite(v[0]) else None for name, v in values.items()}
 
 
 def choose_threshold(
     calibration: Calibration | None,
     rate: float,
     ranking: Ranking | None = None,
-    pixels: Ranking | None = None,
+    pixels: PixelMetrics | None = None,
 ) -> Threshold:
     """The threshold of the predicted masks.
 
@@ -132,7 +164,7 @@ def choose_threshold(
         name = f"{100 * rate:g} % of normal pixels"
         return Threshold(calibration.pixel_threshold(rate), name)
     if pixels:
-        return Threshold(pixels.threshold, "oracle: best pixel F1")
+        return Threshold(pixels.ranking.threshold, "oracle: best pixel F1")
     if ranking:
         return Threshold(ranking.threshold, "oracle: best image F1")
     return Threshold(None, "none: there are no labels to choose it by")
@@ -164,7 +196,7 @@ def _image_records(
     )
 
 
-def _notes(item: AnomalyClass, labels: np.ndarray, pixels: Ranking | None) -> tuple[str, ...]:
+def _notes(item: AnomalyClass, labels: np.ndarray, pixels: PixelMetrics | None) -> tuple[str, ...]:
     if labels.all() or not labels.any():
         kind = "defective" if labels.all() else "good"
         return (f"all test images are {kind}: there is no metric that ranks the two kinds",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from datasets.types import AnomalyClass
 from padim.model import PaDiM
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
 from utils.experiment.configuration import ModelSpec
 from utils.experiment.options import RunOptions
@@ -26,7 +28,7 @@ class RunClassWriter:
         item: the class.
         options: of the run.
         stage: the folder of its files.
-        saver: the thread that writes the model.
+        saver: the thread that writes the model, then makes the checksum of the images.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class RunClassWriter:
     ) -> None:
         self._item, self._options, self._stage, self._saver = item, options, stage, saver
         self._saved: Future[None] | None = None
+        self._checksum: Future[str] | None = None
         self._record: ClassRecord | None = None
 
     def fitted(self, model: PaDiM) -> None:
@@ -48,6 +51,7 @@ class RunClassWriter:
         if self._saved is None:
             self._save(model)
         item, options = self._item, self._options
+        self._checksum = self._saver.submit(image_checksum, item)
         record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
         figures = draw_class_figures(record, item, scores, options.figures, self._stage)
         self._record = record.with_figures(figures)
@@ -61,10 +65,10 @@ class RunClassWriter:
 
     def finish(self) -> ClassRecord:
         """Wait for the model file; the record of the class."""
-        if self._saved is None or self._record is None:
+        if self._saved is None or self._checksum is None or self._record is None:
             raise RuntimeError(f"class {self._item.name} has not been scored")
         self._saved.result()
-        return self._record
+        return replace(self._record, image_checksum=self._checksum.result())
 
     def _save(self, model: PaDiM) -> None:
         path = self._stage / "models" / f"{self._item.name}.pt"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from utils.experiment.options import RunOptions
 from utils.experiment.run_folder import RunFolder
 from utils.report.seeds import write_seed_tables
-from utils.report.tables import terminal_table
+from utils.report.tables import image_checksums, terminal_table
 from utils.system.console import one_line
 from utils.system.names import shortened
 
@@ -25,11 +25,12 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
         if len(folders) > 1:
             print(f"\nseed {folder.info.settings['seed']}")
         records = folder.records()
-        print(terminal_table(records))
+        print(terminal_table(records, folder.info.options.metrics))
         others = [record.class_name for record in records if record.class_name not in own]
         if others:
             names = ", ".join(record.class_name for record in records)
             print(one_line(f"the means are over all classes of this folder: {names}"))
+        print(image_checksums(records))
         if n_kept:
             print(f"classes that were there already: {n_kept} (--overwrite does them again)")
         print(f"\nTables, curves, figures and models: {folder.path}")
@@ -53,6 +54,7 @@ def print_seeds(folders: Sequence[RunFolder], options: RunOptions) -> None:
         {seed: folder.rows() for seed, folder in zip(seeds, folders, strict=True)},
         first.info.conditions.warnings(),
         first.info.reason_not_comparable,
+        options.metrics,
     )
     print(f"\nmean \u00b1 standard deviation over the seeds {', '.join(map(str, seeds))}")
     print(table)

@@ -1,4 +1,4 @@
-"""The options of a run, as ``utils.cli`` makes them. Imports neither argparse nor PyTorch."""
+"""The options of runs, as ``utils.cli`` makes them. Imports neither argparse nor PyTorch."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class RunOptions:
         image_cache: folder of decoded images; None keeps none.
         figures: figures per class; None for all.
         model_precision: ``float32`` or ``float16``, how models are stored.
+        metrics: columns of the tables, keys of ``utils.evaluation.metric_names.METRICS``.
         overwrite: whether finished classes are run again.
     """
 
@@ -62,4 +63,20 @@ class RunOptions:
     image_cache: Path | None
     figures: int | None
     model_precision: str
+    metrics: tuple[str, ...]
     overwrite: bool
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the command line of ``compare.py`` says.
+
+    Attributes:
+        first: folder of a run.
+        second: folder of another.
+        metrics: names from ``METRICS``, the columns.
+    """
+
+    first: Path
+    second: Path
+    metrics: tuple[str, ...]

@@ -230,7 +230,9 @@ class RunFolder:
         }
         write_json(self.path / "results.json", content)
         reason = info.reason_not_comparable
-        markdown = results_markdown(self.name, info.run_name, records, warnings, reason)
+        markdown = results_markdown(
+            self.name, info.run_name, records, warnings, reason, info.options.metrics
+        )
         write_text(self.path / "results.md", markdown)
 
     def write_overview(self) -> None:
@@ -250,6 +252,7 @@ class RunFolder:
             records=records,
             links=("results.csv", "results.md", "results.json"),
             crop=info.options.crop,
+            metrics=info.options.metrics,
         )
         write_text(self.path / "index.html", page)
 

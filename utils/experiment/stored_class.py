@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from datasets.types import AnomalyClass
 from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.metric_names import METRICS
 from utils.experiment.record_store import Record, RecordError, read_record, read_records
 from utils.report.class_figures import worst_first
-from utils.report.rows import METRICS
 
 PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
 CURVES = ("image_roc", "pixel_roc", "pro")

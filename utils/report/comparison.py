@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from utils.report.markdown import UNCONFIRMED, markdown_table, system_title, with_difference
 from utils.report.published import Systems, published_results
 from utils.report.rows import GROUPS, Row
-from utils.report.text import format_number
+from utils.report.text import format_with_interval
 
 COMPARED = ("image_auroc", "pixel_auroc", "pro")
 
@@ -52,7 +52,7 @@ def _table(metric: str, rows: Sequence[Row], systems: Systems) -> str:
     lines = [
         (
             row.name,
-            format_number(metric, row.metrics[metric]),
+            format_with_interval(metric, row.metrics[metric], row.intervals.get(metric)),
             *(
                 with_difference(metric, row.metrics[metric], values.get(row.name))
                 for values in systems.values()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from padim.files import written_whole
 from utils.evaluation.class_record import ClassRecord
-from utils.evaluation.metrics import PRO_LIMIT
+from utils.evaluation.metric_names import PRO_LIMIT
 from utils.report.text import LONGEST, printable
 
 # Ten colours and four line styles tell forty classes apart.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from utils.report.published import Published
 from utils.report.text import DASH, LONGEST, format_number, printable
@@ -20,6 +20,12 @@ def markdown_text(name: str) -> str:
     """A name with nothing in it that Markdown or a terminal would act on."""
     shown = printable(name, LONGEST)
     return "".join("\\" + letter if letter in r"\`*|<>[]" else letter for letter in shown)
+
+
+def checksums_line(checksums: Mapping[str, str | None]) -> str:
+    """One line with the checksum of the images of every class."""
+    known = (f"{markdown_text(name)} {checksum or DASH}" for name, checksum in checksums.items())
+    return f"Checksums of the images: {', '.join(known)}"
 
 
 def system_title(system: str) -> str:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
 from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.draws import Interval, interval, unpack
+from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 
-METRICS = (
-    "image_auroc",
-    "image_ap",
-    "image_f1",
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_f1",
-    "pro",
-    "false_alarms",
-    "detections",
-)
-COLUMNS = (*METRICS, "n_train", "n_test", "seconds")
+COUNTS = ("n_train", "n_test", "seconds")
+COLUMNS = (*DEFAULT_METRICS, *COUNTS)  # of the tables, unless other metrics are chosen
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "textures": TEXTURES,
     "objects": OBJECTS,
@@ -39,6 +33,8 @@ class Row:
         n_train: number of training images; of a mean row the sum, as the next two are.
         n_test: number of test images.
         seconds: wall time.
+        image_checksum: of the images of the class; None for a mean row.
+        draws: the metrics that exist, in all draws of the test images.
     """
 
     name: str
@@ -48,15 +44,33 @@ class Row:
     n_train: int
     n_test: int
     seconds: float | None
+    image_checksum: str | None
+    draws: Mapping[str, np.ndarray] = field(compare=False, repr=False)
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % intervals of the metrics that have one."""
+        found = {name: interval(values) for name, values in self.draws.items()}
+        return {name: ends for name, ends in found.items() if ends is not None}
 
     def value(self, column: str) -> float | int | None:
-        """The number in one of ``COLUMNS``."""
+        """The number in a column: one of ``METRICS`` or ``COUNTS``."""
         return self.metrics[column] if column in METRICS else getattr(self, column)
 
     def to_json(self) -> dict[str, str | float | int | bool | None]:
         """The row as a flat JSON object, with the columns of ``results.csv``."""
-        values = {column: self.value(column) for column in COLUMNS}
-        return {"class": self.name, "mean": self.is_mean, "label": self.label, **values}
+        ends = {
+            f"{name}_{end}": value
+            for name, pair in self.intervals.items()
+            for end, value in zip(("low", "high"), pair, strict=True)
+        }
+        values = {column: self.value(column) for column in (*METRICS, *COUNTS)}
+        about: dict[str, str | bool] = {
+            "class": self.name,
+            "mean": self.is_mean,
+            "label": self.label,
+        }
+        return {**about, **values, **ends, "image_checksum": self.image_checksum}
 
 
 def result_rows(records: Sequence[ClassRecord]) -> list[Row]:
@@ -66,9 +80,15 @@ def result_rows(records: Sequence[ClassRecord]) -> list[Row]:
     """
     rows = [
         Row(
-            *(record.class_name, record.class_name, False),
-            {name: record.metrics[name] for name in METRICS},
-            *(record.n_train, record.n_test, record.seconds),
+            name=record.class_name,
+            label=record.class_name,
+            is_mean=False,
+            metrics=record.metrics,
+            n_train=record.n_train,
+            n_test=record.n_test,
+            seconds=record.seconds,
+            image_checksum=record.image_checksum,
+            draws={name: unpack(text) for name, text in record.draws.items()},
         )
         for record in records
     ]
@@ -88,12 +108,20 @@ def _mean_row(group: str, rows: Sequence[Row]) -> Row:
         n_train=sum(row.n_train for row in rows),
         n_test=sum(row.n_test for row in rows),
         seconds=round(sum(row.seconds or 0 for row in rows), 2),
+        image_checksum=None,
+        draws=mean_draws(rows),
     )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def mean_draws(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """The mean over rows of every metric in every draw, where a row has the metric."""
+    found = {name: [row.draws[name] for row in rows if name in row.draws] for name in METRICS}
+    return {name: np.mean(values, axis=0) for name, values in found.items() if values}
 
 
 def _mean_label(group: str, n_classes: int) -> str:

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.evaluation.class_record import ClassRecord, ImageRecord
+from utils.evaluation.draws import Interval
+from utils.evaluation.metric_names import DEFAULT_METRICS
 from utils.report.curves import PRO_SIZE, ROC_SIZE
 from utils.report.figures import figure_size
 from utils.report.html import render
-from utils.report.rows import COLUMNS, Row, result_rows
+from utils.report.rows import COUNTS, Row, result_rows
 from utils.report.text import format_number
 
-WORDS = {"auroc": "AUROC", "ap": "AP", "f1": "F1", "pro": "PRO"}
+WORDS = {
+    **{name: name.upper() for name in ("auroc", "ap", "f1", "pro", "aupimo")},
+    **{"iou": "IoU", "fpr1": "at 1 % FPR", "fpr5": "at 5 % FPR"},
+}
 LABELS = {"n_train": "train images", "n_test": "test images"}
 
 
@@ -26,6 +31,7 @@ class _Column:
 class _Cell:
     text: str
     value: float | int | None
+    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ def render_run_page(
     records: Sequence[ClassRecord],
     links: Sequence[str],
     crop: int,
+    metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> str:
     """The text of ``index.html``.
 
@@ -54,7 +61,9 @@ def render_run_page(
         records: the finished classes.
         links: files next to the page.
         crop: side of the maps in pixels, which decides the size of the figures.
+        metrics: the columns of the table.
     """
+    columns = (*metrics, *COUNTS)
     rows = result_rows(records)
     # The script finds the images of a row by position: a name may be written out differently.
     positions = {record.class_name: position for position, record in enumerate(records)}
@@ -64,9 +73,11 @@ def render_run_page(
         warnings=warnings,
         facts=facts,
         links=links,
-        columns=[_column(name) for name in COLUMNS],
-        class_rows=[_table_row(row, positions[row.name]) for row in rows if not row.is_mean],
-        mean_rows=[_table_row(row, None) for row in rows if row.is_mean],
+        columns=[_column(name) for name in columns],
+        class_rows=[
+            _table_row(row, columns, positions[row.name]) for row in rows if not row.is_mean
+        ],
+        mean_rows=[_table_row(row, columns, None) for row in rows if row.is_mean],
         notes=[(record.class_name, note) for record in records for note in record.notes],
         roc_size=ROC_SIZE,
         pro_size=PRO_SIZE,
@@ -79,10 +90,11 @@ def _column(name: str) -> _Column:
     return _Column(LABELS.get(name, words), name.endswith("_f1"))
 
 
-def _table_row(row: Row, position: int | None) -> _TableRow:
-    values = ((name, row.value(name)) for name in COLUMNS)
-    cells = tuple(_Cell(format_number(name, value), value) for name, value in values)
-    return _TableRow(row.label, position, cells)
+def _table_row(row: Row, columns: Sequence[str], position: int | None) -> _TableRow:
+    ends = row.intervals
+    values = ((name, row.value(name)) for name in columns)
+    cells = (_Cell(format_number(name, value), value, ends.get(name)) for name, value in values)
+    return _TableRow(row.label, position, tuple(cells))
 
 
 def _class_data(record: ClassRecord) -> dict[str, object]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 from utils.report.comparison import compare
 from utils.report.markdown import markdown_table, markdown_text
-from utils.report.rows import METRICS, Row
+from utils.report.rows import Row, mean_draws
 from utils.report.text import csv_text, format_number
 from utils.system.files import write_text
 
@@ -34,7 +35,7 @@ class SeedRow:
             values = [value for row in rows if (value := row.metrics[name]) is not None]
             means[name] = statistics.fmean(values) if values else None
             deviations[name] = statistics.stdev(values) if len(values) > 1 else None
-        return cls(replace(rows[0], metrics=means), deviations)
+        return cls(replace(rows[0], metrics=means, draws=mean_draws(rows)), deviations)
 
 
 def write_seed_tables(
@@ -44,6 +45,7 @@ def write_seed_tables(
     rows_by_seed: Mapping[int, Sequence[Row]],
     warnings: Sequence[str],
     reason_not_comparable: str | None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> str:
     """``results.csv`` and ``results.md`` of several seeds.
 
@@ -55,6 +57,7 @@ def write_seed_tables(
         warnings: to be read before any number.
         reason_not_comparable: why the numbers must not be compared with published ones; None if
             they may.
+        metrics: the columns of the Markdown table.
 
     Returns:
         The table of means and deviations, as Markdown.
@@ -62,9 +65,9 @@ def write_seed_tables(
     rows = [SeedRow.of_rows(same) for same in zip(*rows_by_seed.values(), strict=True)]
     write_text(folder / "results.csv", _csv(rows))
     lines = [
-        (markdown_text(row.mean.label), *(_cell(row, name) for name in METRICS)) for row in rows
+        (markdown_text(row.mean.label), *(_cell(row, name) for name in metrics)) for row in rows
     ]
-    table = markdown_table(("class", *METRICS), lines)
+    table = markdown_table(("class", *metrics), lines)
     parts = [
         f"# {title}",
         *(f"**{warning}**" for warning in warnings),
@@ -83,11 +86,15 @@ def _cell(row: SeedRow, name: str) -> str:
 
 
 def _csv(rows: Sequence[SeedRow]) -> str:
-    columns = ("class", *(column for name in METRICS for column in (name, f"{name}_sd")))
+    columns = (
+        "class",
+        *(column for name in METRICS for column in (name, f"{name}_sd")),
+        *(f"{name}_{end}" for name in METRICS for end in ("low", "high")),
+        "image_checksum",
+    )
     values = (
         {
-            "class": row.mean.name,
-            **row.mean.metrics,
+            **row.mean.to_json(),
             **{f"{name}_sd": value for name, value in row.deviations.items()},
         }
         for row in rows

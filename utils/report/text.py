@@ -37,6 +37,16 @@ def format_number(name: str, value: float | int | None, sign: str = "") -> str:
     return format(value, sign + ("d" if isinstance(value, int) else FORMATS.get(name, ".3f")))
 
 
+def format_with_interval(
+    name: str, value: float | int | None, ends: tuple[float, float] | None
+) -> str:
+    """A number and, in brackets, its interval if there is one: ``0.995 [0.984, 1.000]``."""
+    shown = format_number(name, value)
+    if value is None or ends is None:
+        return shown
+    return f"{shown} [{', '.join(format_number(name, end) for end in ends)}]"
+
+
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
     """A CSV table with numbers in full precision; None is an empty field.
 

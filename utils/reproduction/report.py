@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.evaluation.metrics import PRO_LIMIT
+from utils.evaluation.metric_names import PRO_LIMIT
 from utils.experiment.configuration import Configuration
 from utils.report.markdown import (
     UNCONFIRMED,
+    checksums_line,
     markdown_table,
     markdown_text,
     system_title,
@@ -92,6 +93,9 @@ def write_report(folder: Path, results: Sequence[Result], facts: Facts) -> None:
         }
     write_text(folder / "tables.csv", _csv(numbers))
     parts = ["# The tables of PaDiM (arXiv 2011.08785), reproduced", *_preface(facts)]
+    checksums = {f"{one.dataset}/{one.class_name}": one.image_checksum for one in results}
+    if checksums:
+        parts.append(checksums_line(checksums))
     for table in plan.TABLES:
         parts += _section(table, numbers[table], classes_of(table, results))
     write_text(folder / "tables.md", "\n\n".join(parts) + "\n")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from datasets.types import AnomalyClass
 from padim.anomaly_map import image_scores
 from padim.model import PaDiM
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_numbers
 from utils.evaluation.schema import Fields, count, flag, mapping, number, optional, several, text
 from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
@@ -46,6 +47,7 @@ class Result:
         configuration: the name of the configuration.
         seed: of the channels drawn.
         numbers: by metric; None for a number that does not exist.
+        image_checksum: of the images of the class.
     """
 
     dataset: str
@@ -53,6 +55,7 @@ class Result:
     configuration: str
     seed: int
     numbers: Mapping[str, float | None]
+    image_checksum: str | None = None
 
 
 class JobRecords:
@@ -112,6 +115,7 @@ class JobRecords:
             "dataset": self._dataset.name,
             "class": item.name,
             "environment": self._environment,
+            "image_checksum": _checksum(item, digest),
             "numbers": writer.numbers(),
         }
         self._store.finish(self._name(item.name), digest, content)
@@ -195,6 +199,7 @@ def _results(folder: Path, record: Record) -> list[Result]:
             settings.take(name, text)
         configurations = settings.take("configurations", several(_name_and_seed))
         numbers = fields.take("numbers", several(mapping(optional(number))))
+        checksum = fields.take("image_checksum", text)
         dataset, class_name = fields.take("dataset", text), fields.take("class", text)
         if len(numbers) != len(configurations) or not all(
             set(METRICS) <= set(one) for one in numbers
@@ -205,12 +210,17 @@ def _results(folder: Path, record: Record) -> list[Result]:
     except ValueError as error:
         raise RecordError(f"{folder / record.name}.json is damaged ({error})") from error
     pairs = zip(configurations, numbers, strict=True)
-    return [Result(dataset, class_name, *one, found) for one, found in pairs]
+    return [Result(dataset, class_name, *one, found, checksum) for one, found in pairs]
 
 
 def _name_and_seed(value: object) -> tuple[str, int]:
     fields = Fields(value)
     return fields.take("name", text), fields.take("seed", count)
+
+
+@lru_cache(maxsize=1)  # the jobs of a class follow each other
+def _checksum(item: AnomalyClass, digest: str) -> str:
+    return image_checksum(item)
 
 
 def _cost(model: PaDiM, examples: torch.Tensor) -> Numbers:
