@@ -99,7 +99,7 @@ class BackboneSpec(ABC):
     folds_batch_norms: bool = True
 
     @abstractmethod
-    def load(self, layers: Sequence[str], weights: str, seed: int) -> FeatureNetwork:
+    def load(self, layers: Sequence[str], weights: str) -> FeatureNetwork:
         """Build the network up to the last of ``layers``; arguments as those of ``Backbone``."""
 
     @abstractmethod
@@ -121,13 +121,11 @@ class PaperBackbone(BackboneSpec):
     stages: Callable[[Any], list[Stage]]
     weights_url: str
 
-    def load(self, layers: Sequence[str], weights: str, seed: int) -> StageChain:
+    def load(self, layers: Sequence[str], weights: str) -> StageChain:
         """As ``BackboneSpec`` has it."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = self.build()
-            if weights == "random":
-                draw_weights(network)
+        network = self.build()
+        if weights == "random":
+            draw_weights(network)
         stages = self.stages(network)
         used = choose_layers(self.name, stages, layers)
         kept = stages[: stages.index(used[-1]) + 1]
@@ -252,7 +250,9 @@ class Backbone(nn.Module):
         spec = find_spec(name)
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
-        self.stages = spec.load(spec.layers if layers is None else layers, str(weights), seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.stages = spec.load(spec.layers if layers is None else layers, str(weights))
         self.name = name
         self.weights = str(weights)
         self.precision = precision

@@ -65,7 +65,8 @@ class PaDiM(nn.Module):
     Args:
         backbone: a network, or the name of one with its ImageNet weights; may be shared by the
             models of many classes.
-        config: everything else; None for the paper's configuration of the backbone.
+        config: everything else; None for the paper's configuration of the backbone or, for one of
+            timm, the default one at the network's own image size.
 
     Attributes:
         grid: (H, W) of the positions.

@@ -69,12 +69,10 @@ class TimmBackbone(BackboneSpec):
     options: tuple[tuple[str, bool], ...]
     folds_batch_norms: bool = False
 
-    def load(self, layers: Sequence[str], weights: str, seed: int) -> TimmNetwork:
+    def load(self, layers: Sequence[str], weights: str) -> TimmNetwork:
         """As ``BackboneSpec`` has it; ``random`` weights are as timm initialises them."""
         used = choose_layers(self.name, self.known, layers)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = self._create(is_trained=weights == "imagenet")
+        network = self._create(is_trained=weights == "imagenet")
         own = network.state_dict(keep_vars=True)
         whole = TimmNetwork(self, network, used)
         if weights not in ("imagenet", "random"):
@@ -135,8 +133,8 @@ def timm_spec(name: str) -> TimmBackbone:
         name=name,
         title=name,
         layers=_default_layers(known),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+        mean=tuple(map(float, config["mean"])),
+        std=tuple(map(float, config["std"])),
         known=known,
         input_size=config["input_size"][-1],
         is_fixed=bool(config.get("fixed_input_size")) and not options,
