@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 
 run: $(VENV)/installed
 	@test -f "main_$(BACKBONE).py" || \
-	  { echo "BACKBONE=$(BACKBONE) is none of resnet, wide_resnet, eff_net" >&2; exit 2; }
+	  { echo "BACKBONE=$(BACKBONE) is none of resnet, wide_resnet, eff_net, timm" >&2; exit 2; }
 	$(BIN)/python main_$(BACKBONE).py $(if $(DATA),--data_path "$(DATA)") --save_path "$(SAVE)" $(ARGS)
 
 test: $(VENV)/installed-dev

@@ -1,23 +1,25 @@
-"""The three ImageNet networks of the paper, up to the last layer whose feature map is used.
+"""Networks up to the last layer whose feature map is used: the paper's three, and those of timm.
 
-A network is a chain of named stages (``layer1`` of a ResNet, ``block7`` of an EfficientNet, counted
-from 1). A feature layer is the name of a stage; nothing after the last one is run or kept.
+A network of the paper is a chain of named stages (``layer1`` of a ResNet, ``block7`` of an
+EfficientNet, counted from 1). A feature layer is the name of a stage; nothing after the last one is
+run or kept. ``timm/NAME`` is a network of the package timm: ``padim.timm_backbones``.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from padim.config import PRECISIONS, TITLES
-from padim.errors import ImageError, ModelError, unknown_name
+from padim.config import PRECISIONS, TIMM, TITLES, PaDiMConfig
+from padim.errors import ImageError, ModelError, nearest_name, unknown_name
 from padim.weights import checksum, draw_weights, load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,39 +27,116 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A part of a network whose output can be used as a feature map.
+class Layer:
+    """A place in a network whose output can be used as a feature map.
 
     Attributes:
         name: such as ``layer1``.
         channels: of its output.
         stride: pixels of the image for each position of its output, per axis.
-        module: what computes it from the output of the stage before.
     """
 
     name: str
     channels: int
     stride: int
-    module: nn.Module
 
 
 @dataclass(frozen=True)
-class BackboneSpec:
-    """What is known of a network before it is built.
+class Stage(Layer):
+    """A layer, and the ``module`` that computes it from the output of the stage before."""
+
+    module: nn.Module
+
+
+class FeatureNetwork(nn.ModuleDict):
+    """A network up to its last feature layer.
+
+    Args:
+        modules: the parts of the network.
+        layers: the feature layers, in the order of the network. Strides never fall along it.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], layers: tuple[Layer, ...]) -> None:
+        super().__init__(modules)
+        self.layers = layers
+
+    def feature_maps(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The feature map of each layer, in order, for normalised images (B, 3, h, w)."""
+        raise NotImplementedError
+
+
+class StageChain(FeatureNetwork):
+    """Stages by name, each computed from the one before when a feature map is asked for."""
+
+    def feature_maps(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """As ``FeatureNetwork`` has it."""
+        names = {layer.name for layer in self.layers}
+        for name, stage in self.items():
+            images = stage(images)
+            if name in names:
+                yield images
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec(ABC):
+    """What is known of a network before its weights are loaded.
 
     Attributes:
-        title: the network's name in the literature.
+        name: of the network, as given to ``Backbone``.
+        title: its name in the literature.
+        layers: the default feature layers.
+        mean: of the colours of the images that the network was trained on, in units of 255.
+        std: their standard deviation, likewise.
+        folds_batch_norms: whether every batch norm that is registered right after a convolution is
+            applied right after it, so that it may be folded into it.
+    """
+
+    name: str
+    title: str
+    layers: tuple[str, ...]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    folds_batch_norms: bool = True
+
+    @abstractmethod
+    def load(self, layers: Sequence[str], weights: str) -> FeatureNetwork:
+        """Build the network up to the last of ``layers``; arguments as those of ``Backbone``."""
+
+    @abstractmethod
+    def config(self, layers: Sequence[str] | None = None) -> PaDiMConfig:
+        """The default configuration, with these feature layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperBackbone(BackboneSpec):
+    """A network of the paper.
+
+    Attributes:
         build: makes the whole network, untrained.
         stages: the network as a chain of stages, input first.
-        layers: the paper's feature layers.
         weights_url: of the ImageNet weights; the file's name ends in its SHA-256.
     """
 
-    title: str
     build: Callable[[], nn.Module]
     stages: Callable[[Any], list[Stage]]
-    layers: tuple[str, ...]
     weights_url: str
+
+    def load(self, layers: Sequence[str], weights: str) -> StageChain:
+        """As ``BackboneSpec`` has it."""
+        network = self.build()
+        if weights == "random":
+            draw_weights(network)
+        stages = self.stages(network)
+        used = choose_layers(self.name, stages, layers)
+        kept = stages[: stages.index(used[-1]) + 1]
+        chain = StageChain({stage.name: stage.module for stage in kept}, used)
+        if weights != "random":
+            load_weights(network, chain, self.title, self.weights_url, weights)
+        return chain
+
+    def config(self, layers: Sequence[str] | None = None) -> PaDiMConfig:
+        """The paper's configuration."""
+        return PaDiMConfig.of_paper(self.name)
 
 
 def _resnet(name: str) -> Callable[[], nn.Module]:
@@ -97,22 +176,25 @@ def _efficientnet_stages(network: Any) -> list[Stage]:
 
 
 # IMAGENET1K_V1 for both ResNets: the V2 weights are another training, which the paper did not use.
-BACKBONES: Mapping[str, BackboneSpec] = {
-    "resnet18": BackboneSpec(
+BACKBONES: Mapping[str, PaperBackbone] = {
+    "resnet18": PaperBackbone(
+        name="resnet18",
         title=TITLES["resnet18"],
         build=_resnet("resnet18"),
         stages=_resnet_stages,
         layers=("layer1", "layer2", "layer3"),
         weights_url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
     ),
-    "wide_resnet50_2": BackboneSpec(
+    "wide_resnet50_2": PaperBackbone(
+        name="wide_resnet50_2",
         title=TITLES["wide_resnet50_2"],
         build=_resnet("wide_resnet50_2"),
         stages=_resnet_stages,
         layers=("layer1", "layer2", "layer3"),
         weights_url="https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
     ),
-    "efficientnet_b5": BackboneSpec(
+    "efficientnet_b5": PaperBackbone(
+        name="efficientnet_b5",
         title=TITLES["efficientnet_b5"],
         build=_efficientnet_b5,
         stages=_efficientnet_stages,
@@ -127,11 +209,13 @@ class Backbone(nn.Module):
     """A frozen network up to its last feature layer.
 
     Args:
-        name: ``resnet18``, ``wide_resnet50_2`` or ``efficientnet_b5``.
+        name: ``resnet18``, ``wide_resnet50_2``, ``efficientnet_b5``, or ``timm/NAME`` for a
+            network of timm, such as ``timm/convnext_tiny`` or, with its weights named,
+            ``timm/resnet50.a1_in1k``.
         weights: ``imagenet`` (downloaded once, then cached by PyTorch), ``random`` (drawn from
             ``seed``; to try the program only), or the path of a file of weights, in which layers
             after the last feature layer may be missing.
-        layers: the feature layers; None for the paper's.
+        layers: the feature layers; None for the paper's, or for those that fit a network of timm.
         seed: of the random weights.
         precision: ``float32``, or ``bfloat16`` for the products of the convolutions.
 
@@ -140,11 +224,13 @@ class Backbone(nn.Module):
         channels: of the feature map of each layer.
         strides: pixels per position of each feature map.
         weights: as given, to say where they came from.
-        checksum: of the weights up to the last feature layer, whatever file they came from.
+        mean: of each colour, which ``normalise`` subtracts, and ``std``, which it divides by.
+        checksum: of the weights up to the last feature layer, whatever file they came from, and of
+            ``mean`` and ``std`` if they are not ImageNet's.
 
     Raises:
-        ModelError: an unknown name or layer, or weights that are not there, damaged, or of another
-            network.
+        ModelError: an unknown name or layer, weights that are not there, damaged, or of another
+            network, or timm is not installed.
 
     Example:
         >>> backbone = Backbone("resnet18", weights="random")
@@ -161,31 +247,25 @@ class Backbone(nn.Module):
         precision: str = "float32",
     ) -> None:
         super().__init__()
-        if name not in BACKBONES:
-            raise unknown_name("backbone", name, BACKBONES)
+        spec = find_spec(name)
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
-        spec = BACKBONES[name]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = spec.build()
-            if str(weights) == "random":
-                draw_weights(network)
-        stages = spec.stages(network)
-        used = _feature_stages(name, stages, spec.layers if layers is None else layers)
+            self.stages = spec.load(spec.layers if layers is None else layers, str(weights))
         self.name = name
         self.weights = str(weights)
         self.precision = precision
-        self.layers = tuple(stage.name for stage in used)
-        self.channels = tuple(stage.channels for stage in used)
-        self.strides = tuple(stage.stride for stage in used)
-        last = stages.index(used[-1])
-        self.stages = nn.ModuleDict({stage.name: stage.module for stage in stages[: last + 1]})
-        if str(weights) != "random":
-            load_weights(network, self.stages, spec.title, spec.weights_url, weights)
+        used = self.stages.layers
+        self.layers = tuple(layer.name for layer in used)
+        self.channels = tuple(layer.channels for layer in used)
+        self.strides = tuple(layer.stride for layer in used)
+        self.mean, self.std = spec.mean, spec.std
         self.eval().requires_grad_(False)
-        self.checksum = checksum(self.stages)
-        _fold_batch_norms(self.stages)
+        is_imagenets = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        self.checksum = checksum(self.stages, "" if is_imagenets else f"{self.mean} {self.std}")
+        if spec.folds_batch_norms:
+            _fold_batch_norms(self.stages)
         self._grids: dict[int, tuple[int, int]] = {}
 
     @property
@@ -198,48 +278,66 @@ class Backbone(nn.Module):
         """Whether the weights are random, so that scores are no results of PaDiM."""
         return self.weights == "random"
 
+    def config(self) -> PaDiMConfig:
+        """The paper's configuration of the network, or the default for one of timm."""
+        return find_spec(self.name).config(self.layers)
+
     def grid(self, crop: int) -> tuple[int, int]:
         """Height and width of the largest feature map of a ``crop`` x ``crop`` image.
 
         About ``crop / min(strides)``; the padding of EfficientNets makes it one less for some
-        sizes. So the stages up to that feature map are run once on a blank image.
+        sizes. So the network up to that feature map, the first, is run once on a blank image.
+
+        Raises:
+            ModelError: the network does not take images of this size.
         """
         if crop not in self._grids:
-            largest = self.layers[self.strides.index(min(self.strides))]
             blank = torch.zeros(1, 3, crop, crop, device=self.device)
             with torch.inference_mode():
-                for name, stage in self.stages.items():
-                    blank = stage(blank)
-                    if name == largest:
-                        break
-            self._grids[crop] = (blank.shape[2], blank.shape[3])
+                largest = next(self.stages.feature_maps(blank))
+            self._grids[crop] = (largest.shape[2], largest.shape[3])
         return self._grids[crop]
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Uint8 images (B, 3, h, w) as the network takes them; see ``normalise``."""
+        return normalise(images, self.mean, self.std)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Compute the feature maps.
 
         Args:
-            images: float32 (B, 3, h, w), normalised with ``normalise``.
+            images: float32 (B, 3, h, w), as ``normalise`` makes them.
 
         Returns:
             A feature map (B, C_l, H_l, W_l), float32, for each of ``layers``.
         """
         if self.precision == "float32":
-            return self._feature_maps(images)
+            return list(self.stages.feature_maps(images))
         with torch.autocast(images.device.type, torch.bfloat16):
-            return [feature_map.float() for feature_map in self._feature_maps(images)]
-
-    def _feature_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        feature_maps = []
-        for name, stage in self.stages.items():
-            images = stage(images)
-            if name in self.layers:
-                feature_maps.append(images)
-        return feature_maps
+            return [feature_map.float() for feature_map in self.stages.feature_maps(images)]
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Scale uint8 images (B, 3, h, w) to float32 with ImageNet's mean and standard deviation.
+def find_spec(name: str) -> BackboneSpec:
+    """What is known of a network.
+
+    Raises:
+        ModelError: the name is unknown, or timm is not installed.
+    """
+    if str(name).startswith(TIMM):
+        from padim.timm_backbones import timm_spec
+
+        return timm_spec(name)
+    if name not in BACKBONES:
+        raise unknown_name("backbone", name, [*BACKBONES, f"{TIMM}NAME"])
+    return BACKBONES[name]
+
+
+def normalise(
+    images: torch.Tensor,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> torch.Tensor:
+    """Scale uint8 images (B, 3, h, w) to float32 with the mean and the deviation of each colour.
 
     The result is in channels-last order, in which convolutions on a CPU take up to half the time.
 
@@ -251,35 +349,41 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
             f"images are {images.dtype} of shape {tuple(images.shape)}; "
             "expected torch.uint8 (B, 3, height, width) with values 0 to 255"
         )
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    centre = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
     scaled = images.contiguous(memory_format=torch.channels_last).to(torch.float32).div_(255)
-    return scaled.sub_(mean).div_(std)
+    return scaled.sub_(centre).div_(scale)
 
 
-def _feature_stages(
-    backbone: str, stages: Sequence[Stage], layers: Sequence[str]
-) -> tuple[Stage, ...]:
-    """The stages named in ``layers``, in the order of the network."""
-    names = [stage.name for stage in stages]
+LayerKind = TypeVar("LayerKind", bound=Layer)
+
+
+def choose_layers(
+    backbone: str, known: Sequence[LayerKind], layers: Sequence[str]
+) -> tuple[LayerKind, ...]:
+    """The layers named in ``layers``, in the order of the network.
+
+    Raises:
+        ModelError: there is none, or one that the network does not have.
+    """
+    names = [layer.name for layer in known]
     if isinstance(layers, str) or not layers:
         raise ModelError(f"layers {layers!r}: expected a list of layer names", "layers")
     unknown = [layer for layer in layers if layer not in names]
     if unknown:
+        there = ", ".join(names) if len(names) < 8 else f"{names[0]} to {names[-1]}"
+        if names[0] == "stem":
+            there = f"{names[1]} to {names[-1]} and stem"
         raise ModelError(
-            f"layers: {backbone} has no layer {', '.join(map(str, unknown))}; "
-            f"it has {names[1]} to {names[-1]} and stem",
+            f"layers: {backbone} has no layer {', '.join(map(str, unknown))}; it has {there}"
+            f"{nearest_name(unknown[0], names)}",
             "layers",
         )
-    return tuple(stage for stage in stages if stage.name in layers)
+    return tuple(layer for layer in known if layer.name in layers)
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold every batch norm into the convolution before it: the same map in a tenth less time.
-
-    In the networks here, a batch norm that is registered right after a convolution is applied right
-    after it.
-    """
+    """Fold every batch norm into the convolution before it: the same map in a tenth less time."""
     children = list(module.named_children())
     for (name, child), (next_name, next_child) in itertools.pairwise(children):
         if isinstance(child, nn.Conv2d) and isinstance(next_child, nn.BatchNorm2d):

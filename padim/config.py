@@ -15,6 +15,7 @@ TITLES: Mapping[str, str] = {  # of the backbones, in the literature
     "wide_resnet50_2": "Wide ResNet-50-2",
     "efficientnet_b5": "EfficientNet-B5",
 }
+TIMM = "timm/"  # begins the name of a backbone that is a network of timm
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SEED = 2**32 - 1
 MIN_BITS, MAX_BITS = 8, 16  # that hold the values of a 16-bit image

@@ -44,8 +44,14 @@ def unknown_name(parameter: str, given: object, known: Iterable[str]) -> ModelEr
         known: all names that there are.
     """
     names = list(known)
-    nearest = get_close_matches(str(given), names, n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    hint = nearest_name(given, names)
+    there = ", ".join(names) if len(names) < 100 else f"{len(names)} names"
     return ModelError(
-        f"{parameter} {given!r} is unknown; {hint}expected one of {', '.join(names)}", parameter
+        f"{parameter} {given!r} is unknown{hint or ';'} expected one of {there}", parameter
     )
+
+
+def nearest_name(given: object, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` with the nearest of the known names; nothing if none is near."""
+    nearest = get_close_matches(str(given), list(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

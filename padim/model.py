@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from padim.anomaly_map import AnomalyMap, image_scores
-from padim.backbones import Backbone, normalise
+from padim.backbones import Backbone
 from padim.calibration import Calibration, check_rate, is_above
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
@@ -65,7 +65,8 @@ class PaDiM(nn.Module):
     Args:
         backbone: a network, or the name of one with its ImageNet weights; may be shared by the
             models of many classes.
-        config: everything else; None for the paper's configuration of the backbone.
+        config: everything else; None for the paper's configuration of the backbone or, for one of
+            timm, the default one at the network's own image size.
 
     Attributes:
         grid: (H, W) of the positions.
@@ -94,7 +95,7 @@ class PaDiM(nn.Module):
         if not isinstance(backbone, Backbone):
             backbone = Backbone(backbone)
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.config = PaDiMConfig.of_paper(backbone.name) if config is None else config
+        self.config = backbone.config() if config is None else config
         self.preprocessing = Preprocessing.of_config(self.config)
         self.grid = backbone.grid(self.config.crop)
         self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
@@ -311,7 +312,7 @@ class PaDiM(nn.Module):
         parts: dict[int, list[torch.Tensor]] = {}
 
         def see(block: slice) -> None:
-            parts[block.start] = self.backbone(normalise(crops[block]))
+            parts[block.start] = self.backbone(self.backbone.normalise(crops[block]))
 
         bytes_each = BYTES_PER_PIXEL * crops[0, 0].numel()
         for_each_block(see, len(crops), bytes_each, self.device)

@@ -10,15 +10,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from padim.backbones import BACKBONES, Backbone
+from padim.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
 from padim.calibration import N_PIXEL_RATES, Calibration
-from padim.config import PRECISIONS, PaDiMConfig
+from padim.config import PRECISIONS, TIMM, PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.errors import ModelError
 from padim.files import written_whole
@@ -39,7 +39,7 @@ class ModelHeader:
     """All of a model that is not a tensor.
 
     Attributes:
-        backbone: a key of ``BACKBONES``.
+        backbone: its name.
         layers: the feature layers.
         channels: of each layer.
         weights: where the backbone's came from: ``imagenet``, ``random`` or a file.
@@ -48,6 +48,7 @@ class ModelHeader:
         grid: [H, W].
         is_low_rank: the form of the Gaussians' factors.
         network_precision: of the products of the backbone's convolutions.
+        mean: of each colour, by which the backbone's images are normalised, and ``std``.
         torch: version of PyTorch that wrote the file.
     """
 
@@ -60,6 +61,8 @@ class ModelHeader:
     grid: list[int]
     is_low_rank: bool
     network_precision: str = "float32"
+    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
+    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     torch: str = str(torch.__version__)
 
 
@@ -99,6 +102,8 @@ def save_model(model: PaDiM, path: Path, is_half: bool = False) -> None:
         grid=list(model.grid),
         is_low_rank=gaussian.is_low_rank,
         network_precision=model.backbone.precision,
+        mean=list(model.backbone.mean),
+        std=list(model.backbone.std),
     )
     write_model_file(path, header, tensors)
 
@@ -126,10 +131,17 @@ def load_model(
     if device is not None:
         backbone = backbone.to(device)
     expected, found = (
-        f"{name} {'+'.join(layers)} in {precision}, weights {checksum}"
-        for name, layers, precision, checksum in (
-            (header.backbone, header.layers, header.network_precision, header.weights_checksum),
-            (backbone.name, backbone.layers, backbone.precision, backbone.checksum),
+        f"{name} {'+'.join(layers)} in {precision}, weights {checksum}, images normalised by "
+        f"mean {list(mean)} and std {list(std)}"
+        for name, layers, precision, checksum, mean, std in (
+            (
+                *(header.backbone, header.layers, header.network_precision),
+                *(header.weights_checksum, header.mean, header.std),
+            ),
+            (
+                *(backbone.name, backbone.layers, backbone.precision),
+                *(backbone.checksum, backbone.mean, backbone.std),
+            ),
         )
     )
     if found != expected:
@@ -267,7 +279,10 @@ def _check_tensors(tensors: Any, n_bytes: int) -> None:
 
 
 def _check_header(header: ModelHeader) -> None:
-    _expect(header.backbone in BACKBONES, "backbone")
+    name = header.backbone
+    _expect(name in BACKBONES or (isinstance(name, str) and name.startswith(TIMM)), "backbone")
+    for rgb in (header.mean, header.std):
+        _expect(isinstance(rgb, list) and [type(value) for value in rgb] == [float] * 3, "mean")
     _expect(header.network_precision in PRECISIONS, "network_precision")
     for name in ("layers", "channels", "grid"):
         kind = str if name == "layers" else int

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from padim.anomaly_map import image_scores
-from padim.backbones import IMAGENET_MEAN, IMAGENET_STD
 from padim.errors import ModelError, NotFittedError
 from padim.gaussian import PatchGaussian, mahalanobis
 from padim.model import PaDiM
@@ -55,8 +54,8 @@ class ScoringGraph(nn.Module):
         self.anomaly_map = deepcopy(model.anomaly_map).cpu()
         self.register_buffer("mean", gaussian.mean.cpu())
         self.register_buffer("factor", gaussian.factor.cpu())
-        self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        self.register_buffer("image_mean", torch.tensor(self.backbone.mean).view(3, 1, 1))
+        self.register_buffer("image_std", torch.tensor(self.backbone.std).view(3, 1, 1))
         self.epsilon = gaussian.epsilon if gaussian.is_low_rank else None
         self.grid = model.grid
         self.is_normalised = is_normalised

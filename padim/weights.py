@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,9 +21,6 @@ def load_weights(
 ) -> None:
     """Load weights into the part of a network that is used.
 
-    Layers outside that part may be missing. Nothing may be there that the network does not have:
-    the file is another network's then (ResNet-34's holds all that ResNet-18 needs).
-
     Args:
         network: the whole network.
         used: the part of it that is run.
@@ -36,10 +34,32 @@ def load_weights(
     if str(weights) == "imagenet":
         state, origin = _download(url, title), url
     else:
-        state, origin = _read_state_dict(Path(weights)), str(weights)
-    own = network.state_dict(keep_vars=True)
+        state, origin = read_state_dict(Path(weights)), str(weights)
+    fill_weights(network.state_dict(keep_vars=True), used, title, state, origin)
+
+
+def fill_weights(
+    own: StateDict, used: nn.Module, title: str, state: StateDict, origin: str
+) -> None:
+    """Copy weights into the part of a network that is used.
+
+    Layers outside that part may be missing. Nothing may be there that the network does not have:
+    the file is another network's then (ResNet-34's holds all that ResNet-18 needs).
+
+    Args:
+        own: the parameters and buffers of the whole network themselves.
+        used: the part of it that is run.
+        title: its name, for messages.
+        state: the weights.
+        origin: where they come from, for messages.
+
+    Raises:
+        ModelError: they are of another network, or damaged.
+    """
     running = {id(tensor) for tensor in used.state_dict(keep_vars=True).values()}
-    needed = [name for name, tensor in own.items() if id(tensor) in running and tensor.dim() > 0]
+    needed = [
+        name for name, tensor in own.items() if id(tensor) in running and tensor.is_floating_point()
+    ]
     problems = {
         "lacks": [name for name in needed if name not in state],
         "has": [name for name in state if name not in own],
@@ -56,7 +76,9 @@ def load_weights(
             )
     for name in needed:
         _check_values(name, state[name], origin)
-    network.load_state_dict({name: state[name] for name in needed}, strict=False)
+    with torch.no_grad():
+        for name in needed:
+            own[name].copy_(state[name])
 
 
 def draw_weights(network: nn.Module) -> None:
@@ -68,9 +90,9 @@ def draw_weights(network: nn.Module) -> None:
             nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
 
 
-def checksum(module: nn.Module) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over all names and float values."""
-    summary = hashlib.sha256()
+def checksum(module: nn.Module, text: str = "") -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all names and float values, and a text."""
+    summary = hashlib.sha256(text.encode())
     for name, tensor in sorted(module.state_dict().items()):
         if tensor.is_floating_point():
             values = tensor.detach().to(torch.float32, memory_format=torch.contiguous_format)
@@ -105,8 +127,12 @@ def _download(url: str, title: str) -> StateDict:
         ) from error
 
 
-def _read_state_dict(path: Path) -> StateDict:
-    """A file of tensors by name, or one with such a dictionary under ``state_dict``."""
+def read_state_dict(path: Path) -> StateDict:
+    """A file of tensors by name, or one with such a dictionary under ``state_dict``.
+
+    Raises:
+        ModelError: it is not there, damaged, or holds something else.
+    """
     if not path.is_file():
         problem = "is not a file" if path.exists() else "does not exist"
         raise ModelError(
@@ -115,11 +141,13 @@ def _read_state_dict(path: Path) -> StateDict:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats, which the line below covers
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = _load_tensors(path)
+    except ModelError:
+        raise
     except Exception as error:  # torch.load raises a dozen types on a file of another kind
         raise ModelError(
             f"weights file {path} cannot be loaded: expected a state_dict saved by torch.save, "
-            "tensors only"
+            "tensors only, or a file of tensors named *.safetensors"
         ) from error
     if isinstance(state, dict):
         state = state.get("state_dict", state)
@@ -131,3 +159,15 @@ def _read_state_dict(path: Path) -> StateDict:
             f"weights file {path} holds no state_dict, a dictionary of tensors by name"
         )
     return state
+
+
+def _load_tensors(path: Path) -> Any:
+    if path.suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ModelError(
+            f"weights file {path} needs the package safetensors: python -m pip install safetensors"
+        ) from error
+    return load_file(path)

@@ -22,7 +22,7 @@ _OPTIONS = {
     field.name
     for kind in (RunOptions, ReproduceOptions, PredictOptions, ExportOptions)
     for field in fields(kind)
-}
+} | {"backbone"}
 # PyTorch raises a bare RuntimeError with these texts if a CPU lacks memory, if NCCL has too few
 # GPUs, and if a process that gloo talks to is gone.
 _NO_CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")

@@ -28,7 +28,7 @@ def parse_export_options(argv: Sequence[str] | None = None) -> ExportOptions:
         "--input_type",
         choices=("uint8", "normalised"),
         default="uint8",
-        help="what the graph takes: uint8 crops, or float32 crops normalised as for ImageNet "
-        "(default: %(default)s)",
+        help="what the graph takes: uint8 crops, or float32 crops normalised as the network "
+        "takes them (default: %(default)s)",
     )
     return ExportOptions(**vars(parser.options(argv)))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from padim.config import PaDiMConfig
 from utils.cli.compare_options import parse_compare_options
 from utils.cli.errors import SOME_FAILED, guard
 from utils.cli.export_options import parse_export_options
 from utils.cli.predict_options import parse_predict_options
 from utils.cli.reproduce_options import parse_reproduce_options
-from utils.cli.run_options import parse_run_options
+from utils.cli.run_options import parse_run_options, parse_timm_options
+from utils.experiment.options import RunOptions
 from utils.system.process import tune_process
 from utils.system.stop import is_first_process
 
@@ -29,14 +31,37 @@ def main(backbone: str, argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or as ``guard`` has it.
     """
     options = parse_run_options(backbone, argv)
+    return guard(lambda: _run(backbone, options), "finished classes are kept", "run again to go on")
+
+
+def main_timm(argv: Sequence[str] | None = None) -> int:
+    """Run ``main_timm.py``.
+
+    Args:
+        argv: arguments; None for the command line's.
+
+    Returns:
+        The exit status: 0, or as ``guard`` has it.
+    """
 
     def work() -> int:
-        with tune_process():
-            from utils.experiment.run import run
-        run(backbone, options)
-        return 0
+        return _run(*parse_timm_options(_network_config, argv))
 
     return guard(work, "finished classes are kept", "run again to go on")
+
+
+def _run(backbone: str, options: RunOptions) -> int:
+    with tune_process():
+        from utils.experiment.run import run
+    run(backbone, options)
+    return 0
+
+
+def _network_config(backbone: str, layers: Sequence[str] | None) -> PaDiMConfig:
+    """The default configuration of a network, which only the network itself can tell."""
+    with tune_process():
+        from padim.backbones import find_spec
+    return find_spec(backbone).config(layers)
 
 
 def predict(argv: Sequence[str] | None = None) -> int:

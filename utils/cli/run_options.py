@@ -1,9 +1,9 @@
-"""The options of ``main_resnet.py``, ``main_wide_resnet.py`` and ``main_eff_net.py``."""
+"""The options of the ``main_*.py`` scripts."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from datasets.layouts import LAYOUTS, RD_VERSIONS
@@ -14,11 +14,12 @@ from padim.config import (
     MIN_BITS,
     PRECISIONS,
     REDUCTIONS,
+    TIMM,
     TITLES,
     PaDiMConfig,
 )
 from utils.cli import common
-from utils.cli.common import Parser, real_number, split_names, whole_number
+from utils.cli.common import Parser, real_number, whole_number
 from utils.experiment.options import RunOptions
 
 PAPER = PaDiMConfig()
@@ -36,10 +37,74 @@ def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOp
     """
     defaults = PaDiMConfig.of_paper(backbone)
     parser = Parser(f"PaDiM with {TITLES[backbone]} on MVTec AD or data in its layout")
+    _add_groups(parser, defaults)
+    args = parser.options(argv)
+    return _complete(parser, args, defaults)
+
+
+def parse_timm_options(
+    config_of: Callable[[str, Sequence[str] | None], PaDiMConfig],
+    argv: Sequence[str] | None = None,
+) -> tuple[str, RunOptions]:
+    """Parse the options of ``main_timm.py``, whose defaults are the network's own.
+
+    Args:
+        config_of: the default configuration of a backbone with some feature layers. It is asked
+            when the arguments are known to be good, for it imports timm.
+        argv: arguments; None for the command line's.
+
+    Returns:
+        The backbone, and the options of its run.
+
+    Raises:
+        ModelError: the backbone or a layer is unknown, or timm is not installed.
+        SystemExit: as ``parse_run_options``.
+    """
+    parser = Parser("PaDiM with any network of timm on MVTec AD or data in its layout")
+    parser.add_argument(
+        "--backbone",
+        required=True,
+        metavar="NAME",
+        help="a network of timm, such as convnext_tiny or, with its weights named, "
+        "resnet50.a1_in1k",
+    )
+    _add_groups(parser, PAPER)
+    of_network = "default: as the network was trained"
+    parser.set_defaults(resize=None)
+    _set_help(parser, resize=f"side in pixels an image is resized to; {of_network}")
+    _set_help(parser, crop=f"side of the centre crop in pixels, or none; {of_network}")
+    _set_help(parser, weights="imagenet (timm's own), random (only to try the program), or a file")
+    _set_help(
+        parser, layers="feature layers; default: those of stride 4, 8 and 16, or three blocks"
+    )
+    args = parser.options(argv)
+    backbone = TIMM + args.backbone.removeprefix(TIMM)
+    del args.backbone
+    _split_layers(parser, args)
+    defaults = config_of(backbone, args.layers)
+    has_crop = LAYOUTS[args.dataset].crop is not None and args.crop != "none"
+    if args.crop is None and has_crop:
+        args.crop = defaults.crop
+    if args.resize is None:
+        of_crop = args.crop if isinstance(args.crop, int) else defaults.crop
+        args.resize = round(of_crop * PAPER.resize / PAPER.crop) if has_crop else of_crop
+    return backbone, _complete(parser, args, defaults)
+
+
+def _add_groups(parser: Parser, defaults: PaDiMConfig) -> None:
     _add_data(parser.add_argument_group("data"))
     _add_method(parser.add_argument_group("method"), defaults)
     _add_running(parser)
-    args = parser.options(argv)
+
+
+def _set_help(parser: Parser, **texts: str) -> None:
+    """Say something else of an option than the scripts of the paper's networks do."""
+    for action in parser._actions:
+        action.help = texts.get(action.dest, action.help)
+
+
+def _complete(parser: Parser, args: argparse.Namespace, defaults: PaDiMConfig) -> RunOptions:
+    _split_layers(parser, args)
     _complete_data(parser, args)
     _complete_method(parser, args, defaults)
     args.metrics = common.metric_names(parser, args.metrics)
@@ -47,6 +112,13 @@ def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOp
         if getattr(args, name) is not None:
             setattr(args, name, tuple(getattr(args, name)))
     return RunOptions(**vars(args))
+
+
+def _split_layers(parser: Parser, args: argparse.Namespace) -> None:
+    if args.layers is not None:
+        args.layers = split_names(args.layers)
+        if not args.layers:
+            parser.error("--layers names no layer; leave it out for the default ones")
 
 
 def _add_data(data: argparse._ArgumentGroup) -> None:
@@ -197,10 +269,6 @@ def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaDiMCo
         parser.error("--seeds names one twice")
     if args.sigma > args.crop:
         parser.error(f"--sigma {args.sigma:g} is larger than the image, {args.crop} pixels")
-    if args.layers is not None:
-        args.layers = split_names(args.layers)
-        if not args.layers:
-            parser.error("--layers names no layer; leave it out for the paper's")
     if args.reduction == "none" and args.embedding_dim is not None:
         parser.error(
             "--embedding_dim: --reduction none keeps all channels; give another --reduction"

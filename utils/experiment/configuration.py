@@ -60,7 +60,7 @@ class Configuration:
 
     Attributes:
         name: the key of its published numbers.
-        backbone: a key of ``padim.backbones.BACKBONES``.
+        backbone: its name, as ``padim.Backbone`` has it.
         reduction: as in ``PaDiMConfig``, and so is ``embedding_dim``.
         embedding_dim: channels kept; None with reduction ``none``.
         layer_sets: a model for each; their anomaly maps are added. None stands for the layers of

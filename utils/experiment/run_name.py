@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from padim.backbones import BACKBONES, Backbone
+from padim.backbones import Backbone, find_spec
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
 from utils.experiment.conditions import Conditions
@@ -29,8 +29,8 @@ def folder_name(
     Of a name that is too long for a file system, the end is a checksum of all of it.
 
     Args:
-        backbone_name: a key of ``padim.backbones.BACKBONES``.
-        layers: its feature layers; None for the paper's.
+        backbone_name: as ``padim.Backbone`` has it.
+        layers: its feature layers; None for its default ones.
         options: of the run.
         conditions: of the run.
     """
@@ -70,8 +70,8 @@ def run_settings(model: PaDiM, options: RunOptions, conditions: Conditions) -> d
 
 
 def _name(backbone: str, layers: Sequence[str] | None, reduction: str, dim: int | None) -> str:
-    parts = [backbone]
-    has_own_layers = layers is not None and tuple(layers) != BACKBONES[backbone].layers
+    parts = [backbone.replace("/", "_")]  # of timm/NAME, which no folder could be called
+    has_own_layers = layers is not None and tuple(layers) != find_spec(backbone).layers
     if has_own_layers:
         parts += layers or ()
     if reduction != "none":
