@@ -19,7 +19,7 @@ from padim.config import (
     PaDiMConfig,
 )
 from utils.cli import common
-from utils.cli.common import Parser, real_number, whole_number
+from utils.cli.common import Parser, real_number, split_names, whole_number
 from utils.experiment.options import RunOptions
 
 PAPER = PaDiMConfig()
