@@ -34,5 +34,7 @@ def run(script: str, *argv: object, **options) -> tuple[int, str, str]:
 def tables(folder: Path) -> list[list[str]]:
     """results.csv without the seconds, and every score."""
     with (folder / "results.csv").open(newline="") as file:
-        numbers = [row[:-1] for row in csv.reader(file)]
+        head, *lines = csv.reader(file)
+    seconds = head.index("seconds")
+    numbers = [row[:seconds] + row[seconds + 1 :] for row in (head, *lines)]
     return numbers + [[path.read_text()] for path in sorted(folder.glob("scores/*.csv"))]

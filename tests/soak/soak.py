@@ -22,6 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers import draw_class
+from scripts import tables
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--embedding_dim=12", "--num_workers=1"]
@@ -104,8 +105,7 @@ def outputs(save: Path) -> dict[str, object]:
         name = str(path.relative_to(folder))
         is_compared = name.startswith(("scores", "figures")) and path.is_file()
         found[name] = path.read_bytes() if is_compared else None
-    lines = (folder / "results.csv").read_text().splitlines()
-    found["results.csv"] = [line.rpartition(",")[0] for line in lines]
+    found["results.csv"] = tables(folder)
     return found
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import draw_class, draw_image
-from torch.utils.data import DataLoader, Dataset
 
 from datasets.layouts import LAYOUTS
 from datasets.layouts.rd_mvtec import RandomPreprocessing
@@ -24,35 +27,46 @@ from padim.errors import PaDiMError
 from padim.preprocessing import Preprocessing
 
 
-class Failing(Dataset):
-    """Every item fails in the way asked for."""
-
-    def __init__(self, how: str) -> None:
-        self.how = how
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        if self.how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.how == "exit":
-            os._exit(3)
-        if self.how == "memory":
-            raise MemoryError
+def fail(how: str) -> int:
+    """Read an item, in the way asked for."""
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exit":
+        os._exit(3)
+    if how == "memory":
+        raise MemoryError
+    if how == "no descriptors":
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "image.png")
+    if how == "no threads":
+        raise RuntimeError("can't start new thread")
+    if how == "fault":
         raise RuntimeError("a fault of the program")
+    return os.getpid()
+
+
+def reader(plan: list[list[str]], num_workers: int = 1) -> workers.BatchReader:
+    return workers.BatchReader(workers.Reading(plan, fail, list), num_workers, 1, workers.Hooks())
+
+
+def in_use() -> set[Path]:
+    """Descriptors of this process, and what is in shared memory."""
+    return {*Path("/proc/self/fd").iterdir(), *Path("/dev/shm").iterdir()}
 
 
 def batches(how: str) -> list:
-    loader = DataLoader(
-        Failing(how), num_workers=1, worker_init_fn=workers.initialiser(None), timeout=60
-    )
-    return list(workers.batches_of(loader))
+    with reader([["fine"], [how]]) as found:
+        return list(found)
 
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("killed", "ended by signal 9"), ("exit", "ended with status 3"), ("memory", "memory of a")],
+    [
+        ("killed", "ended by signal 9"),
+        ("exit", "ended with status 3"),
+        ("memory", "memory of a"),
+        ("no descriptors", "image.png: Too many open files"),
+        ("no threads", "no more threads"),
+    ],
 )
 def test_a_worker_that_ends_is_one_clear_error(how: str, words: str) -> None:
     with pytest.raises(
@@ -68,7 +82,7 @@ def test_a_fault_in_a_worker_is_not_called_a_kill() -> None:
 
 
 class NotesItsProcess:
-    """For ``worker_init``: writes down which process it is called in."""
+    """For ``Hooks.tune``: writes down which process it is called in."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -97,7 +111,9 @@ def test_a_stream_ends_its_workers_however_its_block_is_left(
     expected = pytest.raises(PaDiMError, match=r"000\.png") if is_broken else nullcontext()
     with (
         expected,
-        ImageStream([item], Preprocessing(32, 32), num_workers=1, worker_init=note) as stream,
+        ImageStream(
+            [item], Preprocessing(32, 32), num_workers=1, hooks=workers.Hooks(note)
+        ) as stream,
     ):
         list(stream.take(len(item.train)))
     process, end = int(note.file.read_text()), time.monotonic() + 20
@@ -105,6 +121,61 @@ def test_a_stream_ends_its_workers_however_its_block_is_left(
     while is_alive(process) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_alive(process)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3, 9])
+def test_batches_come_in_their_order_from_any_number_of_workers(num_workers: int) -> None:
+    draw = np.random.default_rng(num_workers)
+    plan = [list(draw.integers(0, 255, (int(size), 5))) for size in draw.integers(1, 4, 7)]
+    reading = workers.Reading(plan, torch.from_numpy, torch.stack)
+    with workers.BatchReader(reading, num_workers, 2, workers.Hooks()) as found:
+        for batch, expected in zip(found, plan, strict=True):
+            assert batch.equal(torch.from_numpy(np.stack(expected)))
+            batch += 1  # theirs alone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc and /dev/shm")
+def test_each_worker_is_a_process_of_which_nothing_is_left_behind() -> None:
+    before = in_use()
+    with reader([["fine"] for _ in range(6)], num_workers=3) as found:
+        (one,), (two,), (three,), *others = found
+    assert len({one, two, three}) == 3
+    assert [process for (process,) in others] == [one, two, three]
+    assert in_use() <= before
+    assert not any(map(is_alive, (one, two, three)))
+
+
+def test_a_worker_without_a_parent_ends_by_itself() -> None:
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    code = (
+        f"import os, sys; sys.path[:0] = {folders}\n"
+        "import test_loading\n"
+        "found = iter(test_loading.reader([['fine']] * 9))\n"
+        "print(*next(found), flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    process, end = int(done.stdout), time.monotonic() + 5
+    while is_alive(process) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_alive(process)
+
+
+def test_waiting_for_a_batch_can_be_stopped() -> None:
+    class StopError(Exception):
+        pass
+
+    def check() -> None:
+        raise StopError
+
+    reading = workers.Reading([[60.0]], time.sleep, list)
+    started = time.monotonic()
+    with (
+        pytest.raises(StopError),
+        workers.BatchReader(reading, 1, 1, workers.Hooks(check=check)) as found,
+    ):
+        next(iter(found))
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("name", [b"cache", b"caf\xc3\xa9", b"not \xff text"])
