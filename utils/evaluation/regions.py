@@ -119,7 +119,7 @@ def _overlap(negatives: Negatives, found: torch.Tensor, limit: float) -> tuple[f
     (low, high), (start, end) = rate[-2:].tolist(), share[-2:].tolist()
     rate[-1] = limit
     share[-1] = start + (end - start) * (limit - low) / (high - low)
-    return float(torch.trapezoid(share, rate)) / limit, thinned(rate, share)
+    return min(1.0, float(torch.trapezoid(share, rate)) / limit), thinned(rate, share)
 
 
 def _aupimo(good: Negatives, found: torch.Tensor) -> float:
@@ -136,7 +136,7 @@ def _aupimo(good: Negatives, found: torch.Tensor) -> float:
     low, high = (math.log(rate) for rate in PIMO_RATES)
     rate = good.rates().log().cpu().numpy()
     share = corners(found - steps(found), found).cpu().numpy()
-    return float(area(rate, share, low, high)) / (high - low)
+    return min(1.0, float(area(rate, share, low, high)) / (high - low))  # it rounds above 1
 
 
 def area(x: np.ndarray, y: np.ndarray, low: float, high: float) -> np.ndarray:
