@@ -1,6 +1,7 @@
 # make run                                     the demo: a small drawn data set, ResNet-18
 # make run DATA=.../MVTec SAVE=result BACKBONE=eff_net ARGS="--seed 1"
 # make test | lint | format | clean
+# make docs | api                             the page of options; API pages in build/api
 # make soak ARGS="--kills 50 --trees 500"      the long tests: runs killed, hostile data sets
 
 PYTHON ?= python3
@@ -10,9 +11,11 @@ SAVE ?= result
 DATA ?=
 ARGS ?=
 
+API := $(addprefix padim.,model config backbones errors preprocessing embedding reduction gaussian \
+  anomaly_map calibration reference)
 BIN := $(VENV)/bin
 
-.PHONY: run test soak lint format clean
+.PHONY: run test soak docs api lint format clean
 
 run: $(VENV)/installed
 	@test -f "main_$(BACKBONE).py" || \
@@ -25,10 +28,18 @@ test: $(VENV)/installed-dev
 soak: $(VENV)/installed-dev
 	$(BIN)/python tests/soak/soak.py $(ARGS)
 
+docs: $(VENV)/installed
+	$(BIN)/python docs/options.py
+
+api: $(VENV)/installed-dev
+	$(BIN)/python -m pdoc --docformat google --output-directory build/api $(API)
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/md-dead-link-check; \
+	  else echo "links of the documentation: not checked, this is no git checkout" >&2; fi
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import padim
+from padim.errors import nearest_name
 from utils.cli.errors import BAD_INPUT
 from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 from utils.system.console import one_line
@@ -31,11 +32,15 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         description: what the script does, shown by ``--help``.
+        example: of its options, shown too.
     """
 
-    def __init__(self, description: str) -> None:
-        # With abbreviations, --data would be accepted now and mean something else later.
-        super().__init__(description=description, allow_abbrev=False)
+    def __init__(self, description: str, example: str) -> None:
+        super().__init__(
+            description=description,
+            epilog=f"example:  python %(prog)s {example}",
+            allow_abbrev=False,  # --data would be accepted now and mean something else later
+        )
         version = getattr(padim, "__version__", "(version unknown)")
         self.add_argument("--version", action="version", version=f"padim {version}")
 
@@ -54,7 +59,20 @@ class Parser(argparse.ArgumentParser):
             name, sign, value = argument.partition("=")
             if not argument or (name.startswith("--") and sign and value in ("", "--")):
                 self.error(f"argument {name or repr(argument)}: '{value}' is no value")
-        return self.parse_args(argv)
+        args, unknown = self.parse_known_args(argv)
+        if unknown:
+            hint = nearest_name(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unknown argument {unknown[0]}{hint}")
+        return args
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """As argparse, whose message does not name the nearest choice before Python 3.14."""
+        if action.choices is not None and value not in action.choices:
+            known = ", ".join(map(str, action.choices))
+            hint = nearest_name(value, map(str, action.choices)) or ";"
+            raise argparse.ArgumentError(
+                action, f"'{value}' is unknown{hint} expected one of {known}"
+            )
 
 
 def add_running(parser: Parser) -> argparse._ArgumentGroup:
@@ -70,7 +88,8 @@ def add_running(parser: Parser) -> argparse._ArgumentGroup:
         "--num_workers",
         type=whole_number(0),
         default=_default_workers(),
-        help="processes that decode images; 0 decodes in the main process (default: %(default)s)",
+        help="processes that decode images; 0 decodes in the main process (default: as many as "
+        "there are cores, at most 8)",
     )
     running.add_argument(
         "--device",

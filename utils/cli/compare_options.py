@@ -19,7 +19,10 @@ def parse_compare_options(argv: Sequence[str] | None = None) -> CompareOptions:
     Raises:
         SystemExit: after ``--help`` and ``--version``; with status 2 and one line on a mistake.
     """
-    parser = Parser("The differences of two runs over the same test images, with their intervals")
+    parser = Parser(
+        "The differences of two runs over the same test images, with their intervals",
+        "--runs result/resnet18_rd100 result/resnet18_all_channels",
+    )
     parser.add_argument(
         "--runs",
         nargs=2,
@@ -29,6 +32,6 @@ def parse_compare_options(argv: Sequence[str] | None = None) -> CompareOptions:
         help="the folders of two runs, each with its records; shown is the second minus the first",
     )
     common.add_metrics(parser)
-    args = parser.parse_args(argv)
+    args = parser.options(argv)
     first, second = args.runs
     return CompareOptions(first, second, common.metric_names(parser, args.metrics))

@@ -19,7 +19,10 @@ def parse_export_options(argv: Sequence[str] | None = None) -> ExportOptions:
     Raises:
         SystemExit: after ``--help`` and ``--version``; with status 2 and one line on a mistake.
     """
-    parser = Parser("Write a fitted model and its network as one ONNX graph")
+    parser = Parser(
+        "Write a fitted model and its network as one ONNX graph",
+        "--model result/resnet18_rd100/models/bottle.safetensors --output bottle.onnx",
+    )
     common.add_model(parser)
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE.onnx", help="the file to write"

@@ -20,7 +20,10 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> PredictOptions:
     Raises:
         SystemExit: after ``--help`` and ``--version``; with status 2 and one line on a mistake.
     """
-    parser = Parser("Judge new images with a fitted model: no labels, no masks, any folders")
+    parser = Parser(
+        "Judge new images with a fitted model: no labels, no masks, any folders",
+        "--model result/resnet18_rd100/models/bottle.safetensors --input photos --save_path judged",
+    )
     _add_data(parser.add_argument_group("data"))
     _add_judging(parser.add_argument_group("judging"))
     common.add_running(parser).add_argument(

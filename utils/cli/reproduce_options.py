@@ -21,7 +21,10 @@ def parse_reproduce_options(argv: Sequence[str] | None = None) -> ReproduceOptio
     Raises:
         SystemExit: after ``--help`` and ``--version``; with status 2 and one line on a mistake.
     """
-    parser = Parser("Run the configurations of the paper's tables and compare the results")
+    parser = Parser(
+        "Run the configurations of the paper's tables and compare the results",
+        "--data_path MVTec --backbones resnet18 --tables layers reduction",
+    )
     _add_data(parser.add_argument_group("data"))
     _add_method(parser.add_argument_group("method"))
     common.add_cache(common.add_running(parser))

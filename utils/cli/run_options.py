@@ -36,8 +36,13 @@ def parse_run_options(backbone: str, argv: Sequence[str] | None = None) -> RunOp
         SystemExit: after ``--help`` and ``--version``; with status 2 and one line on a mistake.
     """
     defaults = PaDiMConfig.of_paper(backbone)
-    parser = Parser(f"PaDiM with {TITLES[backbone]} on MVTec AD or data in its layout")
+    parser = Parser(
+        f"PaDiM with {TITLES[backbone]} on MVTec AD or data in its layout",
+        "--data_path MVTec --save_path result --classes bottle",
+    )
     _add_groups(parser, defaults)
+    if backbone == "efficientnet_b5":
+        _set_help(parser, layers="of stem, block1 to block39; default: block7 block20 block26")
     args = parser.options(argv)
     return _complete(parser, args, defaults)
 
@@ -60,7 +65,10 @@ def parse_timm_options(
         ModelError: the backbone or a layer is unknown, or timm is not installed.
         SystemExit: as ``parse_run_options``.
     """
-    parser = Parser("PaDiM with any network of timm on MVTec AD or data in its layout")
+    parser = Parser(
+        "PaDiM with any network of timm on MVTec AD or data in its layout",
+        "--backbone convnext_tiny --data_path MVTec --save_path result",
+    )
     parser.add_argument(
         "--backbone",
         required=True,
@@ -174,7 +182,10 @@ def _add_method(method: argparse._ArgumentGroup, defaults: PaDiMConfig) -> None:
         "(default: %(default)s)",
     )
     method.add_argument(
-        "--layers", nargs="+", metavar="LAYER", help="feature layers; default: the paper's"
+        "--layers",
+        nargs="+",
+        metavar="LAYER",
+        help="of stem, layer1 to layer4; default: layer1 layer2 layer3",
     )
     method.add_argument(
         "--network_precision",
