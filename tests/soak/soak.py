@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers import draw_class
-from scripts import tables
+from scripts import heed_interrupts, tables
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--weights=random", "--resize=64", "--crop=56", "--embedding_dim=12", "--num_workers=1"]
@@ -39,7 +40,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         survived = survive(Path(scratch), args.kills, random.Random(args.seed))
     print(f"killed {survived[0]} times in {survived[1]} runs: all the same as undisturbed ones")
-    os.environ |= {"HOSTILE_TREES": str(args.trees), "MUTATIONS": str(args.mutations), "SOAK": "1"}
+    os.environ |= {"HOSTILE_TREES": str(args.trees), "SOAK": "1"}
+    os.environ |= dict.fromkeys(("MUTATIONS", "IMAGE_FILES"), str(args.mutations))
     status = pytest.main(["-q", "-p", "no:cacheprovider", str(ROOT / "tests")])
     print(f"all tests, with {args.trees} hostile data sets and up to 5 processes: exit {status}")
     return int(status)
@@ -58,7 +60,8 @@ def survive(scratch: Path, n_kills: int, draw: random.Random) -> tuple[int, int]
         save = scratch / f"run{runs}"
         for _ in range(MOST_KILLS):
             sent = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            if not was_killed(command(data, save), draw.uniform(0.2, 1.1) * seconds, sent):
+            send = draw.choice([os.kill, os.killpg])  # to the run alone, or to its workers too
+            if not was_killed(command(data, save), draw.uniform(0.02, 1.1) * seconds, sent, send):
                 break
             kills += 1
         done = subprocess.run(command(data, save), check=False, capture_output=True, text=True)
@@ -78,18 +81,30 @@ def undisturbed(data: Path, save: Path) -> float:
     return time.monotonic() - start
 
 
-def was_killed(command: list[str], after: float, sent: signal.Signals) -> bool:
-    """Whether a run was still going after so many seconds, and was killed then."""
+def was_killed(
+    command: list[str], after: float, sent: signal.Signals, send: Callable[[int, int], None]
+) -> bool:
+    """Whether a run was still going after so many seconds, and ended then as it should."""
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     try:
-        process.wait(after)
+        process.communicate(timeout=after)
         return False
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, sent)
-        process.wait()
-        return True
+        send(process.pid, sent)
+        _, said = process.communicate()
+    lines = [line for line in said.splitlines() if not line.startswith("!!!")]
+    if sent != signal.SIGKILL and process.returncode not in (0, -sent):  # 0: it was done; -sent:
+        # Python itself was not up yet.
+        assert process.returncode == 128 + sent, (process.returncode, said)
+        assert len(lines) == 1 and lines[0].startswith("stopped"), said
+    return True
 
 
 def command(data: Path, save: Path) -> list[str]:
