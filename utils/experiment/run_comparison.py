@@ -6,13 +6,14 @@ draw is one of the same images: much of what varies with the images drawn cancel
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import OptionError
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.draws import interval
 from utils.experiment.options import CompareOptions
-from utils.experiment.stored_class import read_classes
+from utils.experiment.record_store import read_records
 from utils.report.markdown import markdown_table, markdown_text
 from utils.report.rows import Row, result_rows
 from utils.report.text import DASH, format_number
@@ -54,14 +55,18 @@ def compare_runs(options: CompareOptions) -> str:
 
 
 def _records(folder: Path) -> dict[str, ClassRecord]:
-    found, _ = read_classes(folder)
+    stored, _ = read_records(folder / "records")
+    found = []
+    for one in stored:
+        with suppress(ValueError):  # it is not whole
+            found.append(ClassRecord.from_json(one.content))
     if not found:
         raise OptionError(
             f"--runs {folder}: no records of this version in {folder / 'records'}; expected the "
             "folder of a run, such as result/resnet18_rd100"
         )
-    records = sorted((one.record for one in found), key=lambda one: (one.order, one.class_name))
-    return {one.class_name: one for one in records}
+    found.sort(key=lambda one: (one.order, one.class_name))
+    return {one.class_name: one for one in found}
 
 
 def _reason_not_comparable(first: ClassRecord | None, second: ClassRecord | None) -> str | None:
