@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -205,7 +206,19 @@ BACKBONES: Mapping[str, PaperBackbone] = {
 }
 
 
-class Backbone(nn.Module):
+class Float32Module(nn.Module):
+    """A module that moves between devices, but stays float32: its numbers need the digits."""
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        if fn(torch.empty(0, dtype=torch.float32)).dtype != torch.float32:
+            raise ModelError(
+                f"{type(self).__name__} computes in float32; half(), double() and other types are "
+                'not for it (Backbone(..., precision="bfloat16") makes the network faster)'
+            )
+        return super()._apply(fn, recurse)
+
+
+class Backbone(Float32Module):
     """A frozen network up to its last feature layer.
 
     Args:
@@ -250,7 +263,7 @@ class Backbone(nn.Module):
         spec = find_spec(name)
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _default_float32():
             torch.manual_seed(seed)
             self.stages = spec.load(spec.layers if layers is None else layers, str(weights))
         self.name = name
@@ -292,8 +305,8 @@ class Backbone(nn.Module):
             ModelError: the network does not take images of this size.
         """
         if crop not in self._grids:
-            blank = torch.zeros(1, 3, crop, crop, device=self.device)
-            with torch.inference_mode():
+            blank = torch.zeros(1, 3, crop, crop, dtype=torch.float32, device=self.device)
+            with torch.no_grad():
                 largest = next(self.stages.feature_maps(blank))
             self._grids[crop] = (largest.shape[2], largest.shape[3])
         return self._grids[crop]
@@ -349,10 +362,23 @@ def normalise(
             f"images are {images.dtype} of shape {tuple(images.shape)}; "
             "expected torch.uint8 (B, 3, height, width) with values 0 to 255"
         )
-    centre = torch.tensor(mean, device=images.device).view(3, 1, 1)
-    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    centre, scale = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1)
+        for values in (mean, std)
+    )
     scaled = images.contiguous(memory_format=torch.channels_last).to(torch.float32).div_(255)
     return scaled.sub_(centre).div_(scale)
+
+
+@contextmanager
+def _default_float32() -> Iterator[None]:
+    """Networks are built in PyTorch's default type, which a caller may have set to another."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 LayerKind = TypeVar("LayerKind", bound=Layer)

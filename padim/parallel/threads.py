@@ -33,10 +33,13 @@ def thread_count() -> int:
 def map_in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
     """Call ``work`` with every item, ``thread_count()`` at a time.
 
+    A lone item goes to a thread too. All threads have the same number of cores, so the libraries
+    choose the same algorithm for an item whatever else is worked on, which decides its last digits.
+
     Raises:
         Exception: what the first failing call raised.
     """
-    if min(thread_count(), len(items)) <= 1:
+    if thread_count() == 1 or not items:
         for item in items:
             work(item)
         return
@@ -53,8 +56,7 @@ def map_in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
 @cache
 def _pool(process: int, count: int, n_cores: int) -> ThreadPoolExecutor:
     """``count`` threads that share ``n_cores``; a forked child, another process, gets its own."""
-    shares = iter([n_cores // count + (i < n_cores % count) for i in range(count)])
-    pool = ThreadPoolExecutor(count, "padim", lambda: _begin(next(shares)))
+    pool = ThreadPoolExecutor(count, "padim", lambda: _begin(n_cores // count))
     barrier = threading.Barrier(count)
     list(pool.map(lambda _: barrier.wait(), range(count)))
     torch.set_num_threads(n_cores)  # as before: new threads take over the count that was set last
