@@ -2,7 +2,7 @@
 
 Libraries choose an algorithm by the shape of their operands and by the number of threads, and each
 algorithm rounds in its own way. So on a CPU every step sees one shape only, in a thread of its own:
-the network ``NETWORK_IMAGES`` images, equation 2 ``gaussian.TILE`` images, all else one image.
+the network one image or ``PAIR``, equation 2 ``gaussian.TILE`` images, all else one image.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from padim.embedding import PatchEmbedding
 from padim.parallel import for_each_block
 
 BATCH = 8  # images seen at a time; more take memory, and on a CPU no less time
-# Images in a pass through the network on a CPU. One alone takes a sixth more time, four no less;
-# and of three, an EfficientNet rounds the images differently.
-NETWORK_IMAGES = 2
+# Images in a pass through a network on a CPU, if their places in it do not matter. One alone takes
+# a sixth more time, four no less.
+PAIR = 2
 EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
 BYTES_PER_PIXEL = 80  # of an image: what its feature maps take on their way through a network
 
@@ -44,17 +44,18 @@ def feature_maps_of(backbone: Backbone, crops: torch.Tensor) -> list[torch.Tenso
         blank = crops.new_zeros(1, *crops.shape[1:])
         return [feature_map[:0] for feature_map in feature_maps_of(backbone, blank)]
     crops = crops.to(backbone.device, non_blocking=True)
+    size = PAIR if backbone.is_place_free else 1
     parts: dict[int, list[torch.Tensor]] = {}
 
     def see(block: slice) -> None:
         images = crops[block]
-        if crops.device.type == "cpu" and len(images) < NETWORK_IMAGES:
-            images = images.expand(NETWORK_IMAGES, -1, -1, -1)
+        if crops.device.type == "cpu" and len(images) < size:
+            images = images.expand(size, -1, -1, -1)
         feature_maps = backbone(backbone.normalise(images))
         parts[block.start] = [part[: block.stop - block.start] for part in feature_maps]
 
     bytes_each = BYTES_PER_PIXEL * crops[0, 0].numel()
-    for_each_block(see, len(crops), bytes_each, crops.device, NETWORK_IMAGES)
+    for_each_block(see, len(crops), bytes_each, crops.device, size)
     if len(parts) == 1:
         return parts[0]
     in_order = [parts[start] for start in sorted(parts)]

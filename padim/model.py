@@ -27,6 +27,7 @@ from padim.errors import ImageError, ModelError, NotFittedError, PaDiMError
 from padim.fitting import GaussianLearner
 from padim.gaussian import TILE, PatchGaussian
 from padim.images import Images, ImageSource, list_images
+from padim.parallel import fork_safe, fork_safe_steps
 from padim.preprocessing import Preprocessing
 from padim.reduction import Reduction, draw_reduction, learn_components
 
@@ -95,6 +96,7 @@ class PaDiM(Float32Module):
         [False]
     """
 
+    @fork_safe()
     def __init__(
         self, backbone: Backbone | str = "resnet18", config: PaDiMConfig | None = None
     ) -> None:
@@ -158,7 +160,7 @@ class PaDiM(Float32Module):
         """
         self._check_fitted()
         check_rate(false_positive_rate)
-        return self._predictions(list_images(images), false_positive_rate)
+        return fork_safe_steps(self._predictions(list_images(images), false_positive_rate))
 
     def _predictions(self, sources: list[ImageSource], rate: float) -> Iterator[Prediction]:
         threshold = None
@@ -177,6 +179,7 @@ class PaDiM(Float32Module):
                 flag = None if threshold is None else is_above(score, threshold)
                 yield Prediction(source.path, score, p_value, flag, threshold, anomaly_map.clone())
 
+    @fork_safe()
     def score(self, images: Images) -> Scores:
         """Score images of any size; ``forward`` of their crops.
 
@@ -199,6 +202,7 @@ class PaDiM(Float32Module):
             torch.stack(crops) if crops else torch.empty(0, 3, side, side, dtype=torch.uint8)
         )
 
+    @fork_safe()
     def forward(self, crops: torch.Tensor) -> Scores:
         """Score crops.
 
@@ -224,6 +228,7 @@ class PaDiM(Float32Module):
         maps, scores = zip(*scored, strict=True)
         return torch.cat(maps), torch.cat(scores)
 
+    @fork_safe()
     def save(self, path: str | Path, is_half: bool = False) -> None:
         """Write everything that scoring needs, except the backbone's weights (their checksum only).
 
@@ -241,6 +246,7 @@ class PaDiM(Float32Module):
         save_model(self, Path(path), is_half)
 
     @classmethod
+    @fork_safe()
     def load(
         cls,
         path: str | Path,
@@ -268,6 +274,7 @@ class PaDiM(Float32Module):
 
     # Lower-level steps, for callers that read images and share feature maps themselves.
 
+    @fork_safe()
     def fit_crops(
         self,
         batches: Iterable[torch.Tensor],
@@ -299,6 +306,7 @@ class PaDiM(Float32Module):
         """
         return map(self.features, even_batches(map(self._check_crops, batches)))
 
+    @fork_safe()
     @torch.no_grad()
     def fit_features(
         self,
@@ -337,11 +345,13 @@ class PaDiM(Float32Module):
         self.embedding, self.gaussian, self.calibration = embedding, gaussian, calibration
         return self
 
+    @fork_safe()
     @torch.no_grad()
     def features(self, crops: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps of a batch, which goes through the network in parts."""
         return feature_maps_of(self.backbone, self._check_crops(crops))
 
+    @fork_safe()
     @torch.no_grad()
     def principal_components(
         self,
@@ -360,7 +370,6 @@ class PaDiM(Float32Module):
         embed = self._embedding(Reduction(ids=torch.arange(n_channels)))
         return learn_components(map(embed, features), dim, n_channels, group)
 
-    @torch.no_grad()
     def score_features(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
         """Score batches of feature maps; every process must call it if Gaussians are sharded.
 
@@ -369,6 +378,10 @@ class PaDiM(Float32Module):
             PaDiMError: a score is not finite.
         """
         self._check_fitted()
+        return fork_safe_steps(self._scored(batches))
+
+    @torch.no_grad()
+    def _scored(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
         assert self.embedding is not None and self.gaussian is not None
         embedding = self.embedding
         embedded = (embeddings_of(embedding, feature_maps) for feature_maps in batches)

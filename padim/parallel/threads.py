@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -20,7 +21,38 @@ MAX_THREADS = 4  # with more cores, each thread has several
 
 Item = TypeVar("Item")
 
+_process = os.getpid()
 _this_thread = threading.local()
+
+
+@contextmanager
+def fork_safe() -> Iterator[None]:
+    """Let a forked child compute in one thread within the block, or within a decorated function.
+
+    The threads that PyTorch shares its operations out over are not there in a child, which would
+    wait for them for ever. A process that was not forked computes as ever.
+    """
+    before = torch.get_num_threads()
+    if os.getpid() == _process or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fork_safe_steps(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each computed within ``fork_safe``."""
+    iterator = iter(items)
+    while True:
+        with fork_safe():
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
 
 
 def thread_count() -> int:
