@@ -35,7 +35,7 @@ def main() -> None:
         folder = Path(name)
         fit = ["main_resnet.py", "--classes", "gear", "--save_path", str(folder)]
         run([*fit, "--weights", args.weights, "--figures", "none"])
-        model = next(folder.glob("*/models/gear.pt"))
+        model = next(folder.glob("*/models/gear.safetensors"))
         sources = sorted(folder.glob("demo_data/gear/*/*/*.png"))
         sources = [path for path in sources if "ground_truth" not in path.parts]
         print("images  judged  reported  exit status  peak memory  seconds")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +22,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from padim.config import PRECISIONS, TIMM, TITLES, PaDiMConfig
 from padim.errors import ImageError, ModelError, nearest_name, unknown_name
+from padim.parallel import fork_safe
 from padim.weights import checksum, draw_weights, load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Layers that give an image the same digits wherever it is in a batch. Others are computed in
+# vectors across the whole batch, and the last few numbers one by one, which rounds differently.
+PLACE_FREE = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Identity)
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,19 @@ BACKBONES: Mapping[str, PaperBackbone] = {
 }
 
 
-class Backbone(nn.Module):
+class Float32Module(nn.Module):
+    """A module that moves between devices, but stays float32: its numbers need the digits."""
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        if fn(torch.empty(0, dtype=torch.float32)).dtype != torch.float32:
+            raise ModelError(
+                f"{type(self).__name__} computes in float32; half(), double() and other types are "
+                'not for it (Backbone(..., precision="bfloat16") makes the network faster)'
+            )
+        return super()._apply(fn, recurse)
+
+
+class Backbone(Float32Module):
     """A frozen network up to its last feature layer.
 
     Args:
@@ -227,6 +245,8 @@ class Backbone(nn.Module):
         mean: of each colour, which ``normalise`` subtracts, and ``std``, which it divides by.
         checksum: of the weights up to the last feature layer, whatever file they came from, and of
             ``mean`` and ``std`` if they are not ImageNet's.
+        is_place_free: whether an image on a CPU has the same feature maps, to the last digit,
+            wherever it is in a batch.
 
     Raises:
         ModelError: an unknown name or layer, weights that are not there, damaged, or of another
@@ -238,6 +258,7 @@ class Backbone(nn.Module):
         ((64, 128, 256), (56, 56))
     """
 
+    @fork_safe()
     def __init__(
         self,
         name: str,
@@ -250,7 +271,7 @@ class Backbone(nn.Module):
         spec = find_spec(name)
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _default_float32():
             torch.manual_seed(seed)
             self.stages = spec.load(spec.layers if layers is None else layers, str(weights))
         self.name = name
@@ -266,6 +287,8 @@ class Backbone(nn.Module):
         self.checksum = checksum(self.stages, "" if is_imagenets else f"{self.mean} {self.std}")
         if spec.folds_batch_norms:
             _fold_batch_norms(self.stages)
+        innermost = (module for module in self.modules() if not list(module.children()))
+        self.is_place_free = all(type(module) in PLACE_FREE for module in innermost)
         self._grids: dict[int, tuple[int, int]] = {}
 
     @property
@@ -286,15 +309,19 @@ class Backbone(nn.Module):
         """Height and width of the largest feature map of a ``crop`` x ``crop`` image.
 
         About ``crop / min(strides)``; the padding of EfficientNets makes it one less for some
-        sizes. So the network up to that feature map, the first, is run once on a blank image.
+        sizes. So the network up to that feature map, the first, is run once, on shapes without
+        values.
 
         Raises:
             ModelError: the network does not take images of this size.
         """
         if crop not in self._grids:
-            blank = torch.zeros(1, 3, crop, crop, device=self.device)
-            with torch.inference_mode():
-                largest = next(self.stages.feature_maps(blank))
+            tensors = itertools.chain(self.stages.parameters(), self.stages.buffers())
+            shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+            network = deepcopy(self.stages, shapes)  # without its values
+            blank = torch.empty(1, 3, crop, crop, dtype=torch.float32, device="meta")
+            with torch.no_grad():
+                largest = next(network.feature_maps(blank))
             self._grids[crop] = (largest.shape[2], largest.shape[3])
         return self._grids[crop]
 
@@ -349,10 +376,23 @@ def normalise(
             f"images are {images.dtype} of shape {tuple(images.shape)}; "
             "expected torch.uint8 (B, 3, height, width) with values 0 to 255"
         )
-    centre = torch.tensor(mean, device=images.device).view(3, 1, 1)
-    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    centre, scale = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1)
+        for values in (mean, std)
+    )
     scaled = images.contiguous(memory_format=torch.channels_last).to(torch.float32).div_(255)
     return scaled.sub_(centre).div_(scale)
+
+
+@contextmanager
+def _default_float32() -> Iterator[None]:
+    """Networks are built in PyTorch's default type, which a caller may have set to another."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 LayerKind = TypeVar("LayerKind", bound=Layer)

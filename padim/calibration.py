@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import overload
 
 import numpy as np
@@ -147,7 +148,7 @@ def check_rate(rate: float) -> None:
     Raises:
         ModelError: it is not a number above 0 and at most 1.
     """
-    if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+    if not isinstance(rate, Real) or not 0 < rate <= 1:
         raise ModelError(
             f"false_positive_rate {rate!r}: expected a number above 0 and at most 1",
             "false_positive_rate",

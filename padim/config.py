@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from padim.errors import ModelError, unknown_name
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
+LEARNED = ("pca",)  # of these, from the training images; the others are drawn or fixed
 PRECISIONS = ("float32", "bfloat16")  # of the network's products; its sums are float32 in either
 TITLES: Mapping[str, str] = {  # of the backbones, in the literature
     "resnet18": "ResNet-18",
@@ -58,33 +60,47 @@ class PaDiMConfig:
         if self.reduction not in REDUCTIONS:
             raise unknown_name("reduction", self.reduction, REDUCTIONS)
         if self.reduction != "none":
-            _check_whole("embedding_dim", self.embedding_dim, 1)
-        _check_whole("seed", self.seed, 0, MAX_SEED)
-        _check_whole("resize", self.resize, 1, MAX_SIDE)
-        _check_whole("crop", self.crop, 1, MAX_SIDE)
-        _check_whole("bits", self.bits, MIN_BITS, MAX_BITS)
+            self._check_whole("embedding_dim", 1)
+        self._check_whole("seed", 0, MAX_SEED)
+        self._check_whole("resize", 1, MAX_SIDE)
+        self._check_whole("crop", 1, MAX_SIDE)
+        self._check_whole("bits", MIN_BITS, MAX_BITS)
         if self.crop > self.resize:
             raise ModelError(f"crop {self.crop} is larger than resize {self.resize}", "crop")
-        for name, low in (("epsilon", "above 0"), ("sigma", "from 0 up")):
-            value = getattr(self, name)
-            is_number = type(value) in (int, float) and math.isfinite(value)
-            if not is_number or value < 0 or (name == "epsilon" and value == 0):
-                raise ModelError(f"{name} {value!r}: expected a finite number {low}", name)
+        self._check_number("epsilon", "above 0")
+        self._check_number("sigma", "from 0 up")
+        if self.epsilon == 0:
+            raise ModelError("epsilon 0: expected a finite number above 0", "epsilon")
         if self.sigma > self.crop:
             raise ModelError(
                 f"sigma {self.sigma:g} is larger than the image, {self.crop} pixels", "sigma"
             )
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the reduction is learned from the training images, which are seen twice then."""
+        return self.reduction in LEARNED
 
     @classmethod
     def of_paper(cls, backbone: str) -> PaDiMConfig:
         """The paper's configuration of a backbone; the default for one that it does not have."""
         return PAPER_CONFIGS.get(backbone, cls())
 
+    def _check_whole(self, name: str, low: int, high: int | None = None) -> None:
+        """Check a whole number, and make NumPy's one of Python's."""
+        value = getattr(self, name)
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not is_whole or value < low or (high is not None and value > high):
+            upper = f" to {high}" if high else " up"
+            raise ModelError(f"{name} {value!r}: expected a whole number from {low}{upper}", name)
+        object.__setattr__(self, name, int(value))
 
-def _check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
-    if type(value) is not int or value < low or (high is not None and value > high):
-        upper = f" to {high}" if high else " up"
-        raise ModelError(f"{name} {value!r}: expected a whole number from {low}{upper}", name)
+    def _check_number(self, name: str, low: str) -> None:
+        value = getattr(self, name)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < math.inf:
+            raise ModelError(f"{name} {value!r}: expected a finite number {low}", name)
+        object.__setattr__(self, name, value if isinstance(value, int) else float(value))
 
 
 PAPER_CONFIGS: Mapping[str, PaDiMConfig] = {

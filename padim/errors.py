@@ -35,6 +35,11 @@ class ImageError(PaDiMError):
     """An image cannot be read, or has a type, shape or size that cannot be used."""
 
 
+def short_text(text: str) -> str:
+    """A text from a file, short enough for a message, and on one line."""
+    return text if text.isprintable() and len(text) < 300 else repr(text[:100])
+
+
 def unknown_name(parameter: str, given: object, known: Iterable[str]) -> ModelError:
     """The error for a name that is none of the known ones; it suggests the nearest.
 
@@ -47,11 +52,12 @@ def unknown_name(parameter: str, given: object, known: Iterable[str]) -> ModelEr
     hint = nearest_name(given, names)
     there = ", ".join(names) if len(names) < 100 else f"{len(names)} names"
     return ModelError(
-        f"{parameter} {given!r} is unknown{hint or ';'} expected one of {there}", parameter
+        f"{parameter} {short_text(repr(given))} is unknown{hint or ';'} expected one of {there}",
+        parameter,
     )
 
 
 def nearest_name(given: object, known: Iterable[str]) -> str:
     """``; did you mean NAME?`` with the nearest of the known names; nothing if none is near."""
-    nearest = get_close_matches(str(given), list(known), n=1)
+    nearest = get_close_matches(str(given)[:100], list(known), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 
@@ -16,8 +15,6 @@ from padim.parallel.blocks import block_bytes, is_out_of_memory
 # The learner keeps at most this many bytes of embeddings that only the leave-one-out distances
 # need: those of a subset of the images, evenly spread over all.
 KEPT_BYTES = 512 * 2**20
-
-Value = TypeVar("Value")
 
 
 class GaussianLearner:
@@ -72,6 +69,7 @@ class GaussianLearner:
         self._positions = positions
         self._n_kept = n_images  # the number of images whose embeddings are kept
         self._parts: list[_Part] = []
+        self._is_finished = False
 
     def update(self, embeddings: torch.Tensor) -> GaussianLearner:
         """Learn from a batch of embeddings (B, P, d).
@@ -79,6 +77,9 @@ class GaussianLearner:
         Raises:
             ModelError: more images come than were announced.
         """
+        self._check_unfinished()
+        if not len(embeddings):
+            return self
         n_own = len(self._seen[0])
         images = self._images[n_own : n_own + len(embeddings)]
         if len(images) < len(embeddings):
@@ -117,6 +118,7 @@ class GaussianLearner:
         Raises:
             ModelError: images are missing between those that have been seen.
         """
+        self._check_unfinished()
         start, stop = self._images.start, max(images.stop for images in self._seen)
         if stop - start != self.count:
             raise ModelError(
@@ -124,7 +126,7 @@ class GaussianLearner:
             )
         seen = torch.tensor([start, self.count])
         if not self._parts:
-            return [seen, *(torch.empty((0,) * axes) for axes in (2, 2, 3, 3))]
+            return [seen, *(torch.empty((0,) * axes, dtype=torch.float32) for axes in (2, 2, 3, 3))]
         rows = [part.rows[:, : self._row(stop)] for part in self._parts]
         scatter = [part.scatter for part in self._parts if part.scatter is not None]
         return [
@@ -137,6 +139,7 @@ class GaussianLearner:
 
     def merge_state(self, state: Sequence[torch.Tensor]) -> GaussianLearner:
         """``merge`` of what ``state`` gave."""
+        self._check_unfinished()
         seen, shift, total, rows, scatter = state
         start, count = seen.tolist()
         if not count:
@@ -161,9 +164,10 @@ class GaussianLearner:
             ModelError: fewer images came than were announced, or epsilon is too small for the
                 covariances to be inverted.
         """
+        self._check_unfinished()
         if self.count != self.n_images:
             raise ModelError(f"{self.count} training images came, {self.n_images} were announced")
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._is_finished = self._parts, [], True
         like = parts[0].rows
         dim, is_low_rank = like.shape[2], self.n_images <= like.shape[2]
         positions = parts[-1].block.stop
@@ -184,6 +188,10 @@ class GaussianLearner:
         """How many images before this one are kept: ``_n_kept`` of all, evenly spread."""
         before, first = (-(-i * self._n_kept // self.n_images) for i in (image, self._images.start))
         return before - first
+
+    def _check_unfinished(self) -> None:
+        if self._is_finished:
+            raise ModelError("this learner is finished: make another one for other images")
 
     @staticmethod
     def _check_new(images: range, seen: Sequence[range]) -> None:
@@ -220,32 +228,6 @@ class GaussianLearner:
             self._parts = [_Part(b, shift[b], n_rows, has_scatter) for b in blocks]
 
 
-class OneProcess:
-    """How a model is fitted by one process: the strategy that ``PaDiM.fit`` uses by itself.
-
-    ``padim.parallel.process_group.ProcessGroup`` has the same methods for many processes.
-    """
-
-    def learner(
-        self, n_images: int, positions: int, epsilon: float, leaves_out: bool
-    ) -> GaussianLearner:
-        """What learns the Gaussians of all ``positions``."""
-        return GaussianLearner(n_images, epsilon, leaves_out)
-
-    world_size = 1
-
-    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """The sums of the tensors of all processes."""
-        return tensors
-
-    def broadcast(self, value: Value) -> Value:
-        """The value of the first process."""
-        return value
-
-
-ONE_PROCESS = OneProcess()
-
-
 class _Part:
     """What is learned at some of the positions.
 
@@ -266,11 +248,11 @@ class _Part:
 
     def update(self, embeddings: torch.Tensor, kept: list[int], at: int) -> None:
         """Take in embeddings (B, p, d), and keep some of them from row ``at`` on."""
-        given = embeddings.to(self.rows.device)
-        chosen = slice(None) if len(kept) == len(given) else kept
+        embeddings = embeddings.to(self.rows.device)
+        chosen = slice(None) if len(kept) == len(embeddings) else kept
 
         def add(block: slice) -> None:
-            shifted = (given[:, block] - self.shift[block]).transpose(0, 1)
+            shifted = (embeddings[:, block] - self.shift[block]).transpose(0, 1)
             total, rows = shifted.sum(dim=1), shifted[:, chosen]
             # No memory is allocated from here on: the block may be done again if there is none.
             if self.scatter is not None:
@@ -278,7 +260,8 @@ class _Part:
             self.rows[block, at : at + len(kept)] = rows
             self.sum[block] += total
 
-        for_each_block(add, given.shape[1], 2 * given[:, 0].nbytes, given.device)
+        bytes_each = 2 * embeddings[:, 0].nbytes
+        for_each_block(add, embeddings.shape[1], bytes_each, embeddings.device)
 
     def merge(
         self,

@@ -32,6 +32,9 @@ from torch import nn
 
 from padim.parallel import for_each_block, grouped
 
+# Images in a product. A smaller one reads the factors more often; this takes no longer than any.
+TILE = 32
+
 
 def covariance(embeddings: torch.Tensor, mean: torch.Tensor, epsilon: float) -> torch.Tensor:
     """Implements equation (1): the covariance of the embeddings at every position.
@@ -116,25 +119,33 @@ class PatchGaussian(nn.Module):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Mahalanobis distances (not squared), block of positions by block.
 
+        Every product is of ``TILE`` images, the last ones filled up with zeros: libraries choose an
+        algorithm by the shape, so the last digits of an image would depend on its batch.
+
         Args:
             embeddings: (B, P, d).
 
         Returns:
             float32 (B, P), on the device of the embeddings.
         """
-        given = embeddings.to(self.factor.device)  # a factor too large for the GPU is on the CPU
-        batch, positions, dim = given.shape
-        distances = given.new_empty(positions, batch)
+        here = embeddings.to(self.factor.device)  # a factor too large for the GPU is on the CPU
+        n_images, positions, dim = here.shape
+        distances = here.new_empty(n_images, positions)
         epsilon = self.epsilon if self.is_low_rank else None
 
         def measure(block: slice) -> None:
-            distances[block] = mahalanobis(
-                given[:, block], self.mean[block], self.factor[block], epsilon
-            ).T
+            mean, factor = self.mean[block], self.factor[block]
+            for start in range(0, n_images, TILE):
+                images = slice(start, min(start + TILE, n_images))
+                missing = start + TILE - images.stop
+                tile = nn.functional.pad(here[images, block], (0, 0, 0, 0, 0, missing))
+                distances[images, block] = mahalanobis(tile, mean, factor, epsilon)[
+                    : TILE - missing
+                ]
 
-        bytes_each = 4 * batch * (dim + self.factor.shape[1])
-        for_each_block(measure, positions, bytes_each, given.device)
-        return distances.T.to(embeddings.device)
+        bytes_each = 4 * TILE * (2 * dim + self.factor.shape[1])
+        for_each_block(measure, positions, bytes_each, here.device)
+        return distances.to(embeddings.device)
 
     def batches(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The distances of one batch of embeddings after the other.
@@ -144,7 +155,7 @@ class PatchGaussian(nn.Module):
         if self.factor.device.type != "cpu":
             yield from map(self, batches)
             return
-        for group in grouped(batches):
+        for group in grouped(batches, TILE):
             embeddings = group[0] if len(group) == 1 else torch.cat(group)
             yield from self(embeddings).split([len(batch) for batch in group])
 

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from padim.anomaly_map import AnomalyMap, image_scores
-from padim.backbones import Backbone
+from padim.backbones import Backbone, Float32Module
+from padim.batches import (
+    FeatureMaps,
+    embeddings_of,
+    even_batches,
+    feature_maps_of,
+    maps_of,
+    small_parts,
+)
 from padim.calibration import Calibration, check_rate, is_above
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
-from padim.errors import ImageError, ModelError, NotFittedError
-from padim.fitting import ONE_PROCESS, GaussianLearner, OneProcess
-from padim.gaussian import PatchGaussian
+from padim.errors import ImageError, ModelError, NotFittedError, PaDiMError
+from padim.fitting import GaussianLearner
+from padim.gaussian import TILE, PatchGaussian
 from padim.images import Images, ImageSource, list_images
-from padim.parallel import for_each_block
+from padim.parallel import fork_safe, fork_safe_steps
 from padim.preprocessing import Preprocessing
-from padim.reduction import Reduction, draw_reduction, fit_pca
+from padim.reduction import Reduction, draw_reduction, learn_components
 
 if TYPE_CHECKING:
     from padim.parallel.process_group import ProcessGroup
     from padim.parallel.sharded_gaussian import ShardedGaussian, ShardedLearner
 
 LEAVE_ONE_OUT_BATCH = 16  # maps made at a time
-BATCH = 8  # images seen at a time; more take memory, and on a CPU no less time
-EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
-BYTES_PER_PIXEL = 80  # of an image: what its feature maps take on their way through a network
 
-FeatureMaps = Sequence[torch.Tensor]
 Scores = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -59,12 +63,16 @@ class Prediction:
     anomaly_map: torch.Tensor
 
 
-class PaDiM(nn.Module):
+class PaDiM(Float32Module):
     """PaDiM for one class.
 
+    An image has one score: on a CPU, the last digit of its map does not depend on the batch, on its
+    neighbours in it, on the method that scores it, or on the number of threads up to 7. With more
+    threads, or on another device, processor or version of PyTorch, the last digits may differ.
+
     Args:
-        backbone: a network, or the name of one with its ImageNet weights; may be shared by the
-            models of many classes.
+        backbone: a network, or the name of one with its ImageNet weights. The models of many
+            classes may share one; ``to`` then moves it for all of them, so move all of them.
         config: everything else; None for the paper's configuration of the backbone or, for one of
             timm, the default one at the network's own image size.
 
@@ -88,6 +96,7 @@ class PaDiM(nn.Module):
         [False]
     """
 
+    @fork_safe()
     def __init__(
         self, backbone: Backbone | str = "resnet18", config: PaDiMConfig | None = None
     ) -> None:
@@ -104,7 +113,8 @@ class PaDiM(nn.Module):
         self.calibration: Calibration | None
         for name in ("embedding", "gaussian", "calibration"):
             self.register_module(name, None)
-        self._set_reduction(draw_reduction(self.config, sum(backbone.channels)))
+        reduction = draw_reduction(self.config, sum(backbone.channels))
+        self.embedding = None if reduction is None else self._embedding(reduction)
         self.to(self.device)
         self.eval()
 
@@ -115,6 +125,8 @@ class PaDiM(nn.Module):
 
     def fit(self, images: Images) -> PaDiM:
         """Learn what normal images look like. Fitting again starts afresh.
+
+        If it fails, the model stays as it was.
 
         Args:
             images: at least 2 normal images: a folder, paths, PIL images, uint8 arrays (h, w, 3) or
@@ -148,22 +160,26 @@ class PaDiM(nn.Module):
         """
         self._check_fitted()
         check_rate(false_positive_rate)
-        return self._predictions(list_images(images), false_positive_rate)
+        return fork_safe_steps(self._predictions(list_images(images), false_positive_rate))
 
     def _predictions(self, sources: list[ImageSource], rate: float) -> Iterator[Prediction]:
-        for start in range(0, len(sources), BATCH):
-            batch = sources[start : start + BATCH]
+        threshold = None
+        if self.calibration is not None:
+            threshold = self.calibration.image_threshold(rate)
+        for start in range(0, len(sources), TILE):
+            batch = sources[start : start + TILE]
             crops = [self.preprocessing.crop_of(source.read(self.config.bits)) for source in batch]
             maps, scores = self(torch.stack(crops))
             p_values: Sequence[float | None] = [None] * len(batch)
-            threshold = None
             if self.calibration is not None:
                 p_values = self.calibration.p_values(scores).tolist()
-                threshold = self.calibration.image_threshold(rate)
-            for source, one, score, p in zip(batch, maps, scores.tolist(), p_values, strict=True):
+            for source, anomaly_map, score, p_value in zip(
+                batch, maps, scores.tolist(), p_values, strict=True
+            ):
                 flag = None if threshold is None else is_above(score, threshold)
-                yield Prediction(source.path, score, p, flag, threshold, one.clone())
+                yield Prediction(source.path, score, p_value, flag, threshold, anomaly_map.clone())
 
+    @fork_safe()
     def score(self, images: Images) -> Scores:
         """Score images of any size; ``forward`` of their crops.
 
@@ -182,8 +198,11 @@ class PaDiM(nn.Module):
             for source in list_images(images)
         ]
         side = self.config.crop
-        return self(torch.stack(crops) if crops else torch.empty(0, 3, side, side).byte())
+        return self(
+            torch.stack(crops) if crops else torch.empty(0, 3, side, side, dtype=torch.uint8)
+        )
 
+    @fork_safe()
     def forward(self, crops: torch.Tensor) -> Scores:
         """Score crops.
 
@@ -197,15 +216,19 @@ class PaDiM(nn.Module):
         Raises:
             NotFittedError: the model has not been fitted.
             ImageError: the crops have the wrong type or size.
+            PaDiMError: a score is not finite.
         """
         self._check_fitted()
         self._check_crops(crops)
-        if not len(crops):
+        scored = list(self.score_features(self.feature_batches([crops])))
+        if not scored:
             side = self.config.crop
-            empty = torch.zeros(0, side, side, device=self.device)
+            empty = torch.zeros(0, side, side, dtype=torch.float32, device=self.device)
             return empty, empty.new_zeros(0)
-        return next(self.score_features([self.features(crops)]))
+        maps, scores = zip(*scored, strict=True)
+        return torch.cat(maps), torch.cat(scores)
 
+    @fork_safe()
     def save(self, path: str | Path, is_half: bool = False) -> None:
         """Write everything that scoring needs, except the backbone's weights (their checksum only).
 
@@ -223,13 +246,22 @@ class PaDiM(nn.Module):
         save_model(self, Path(path), is_half)
 
     @classmethod
-    def load(cls, path: str | Path, backbone: Backbone | None = None) -> PaDiM:
+    @fork_safe()
+    def load(
+        cls,
+        path: str | Path,
+        backbone: Backbone | None = None,
+        weights: str | Path | None = None,
+        device: str | torch.device | None = None,
+    ) -> PaDiM:
         """Read a model that ``save`` wrote.
 
         Args:
             path: the file.
-            backbone: the network that it was fitted with; None to load it from the weights that the
-                model names.
+            backbone: the network that it was fitted with; None to load it.
+            weights: ``imagenet``, ``random`` or a file for that; None for those that the model
+                names.
+            device: where the model computes; None for where the backbone is.
 
         Raises:
             ModelError: the file is not a model, the weights file no longer exists, or the backbone
@@ -237,16 +269,18 @@ class PaDiM(nn.Module):
         """
         from padim.model_file import load_model
 
-        return load_model(Path(path), backbone)
+        where = None if device is None else torch.device(device)
+        return load_model(Path(path), backbone, None if weights is None else str(weights), where)
 
     # Lower-level steps, for callers that read images and share feature maps themselves.
 
+    @fork_safe()
     def fit_crops(
         self,
         batches: Iterable[torch.Tensor],
         n_images: int,
         is_calibrated: bool = True,
-        strategy: OneProcess | ProcessGroup = ONE_PROCESS,
+        group: ProcessGroup | None = None,
     ) -> PaDiM:
         """``fit`` on crops.
 
@@ -254,104 +288,115 @@ class PaDiM(nn.Module):
             batches: uint8 crops (B, 3, crop, crop).
             n_images: N, of all batches and processes together.
             is_calibrated: whether to compute leave-one-out scores.
-            strategy: how several processes fit together, each on its shard of the images.
+            group: the processes that fit together, each on its shard of the images; None for one.
 
         Raises:
             ImageError, ModelError: as ``fit``.
         """
         features: Iterable[FeatureMaps] = self.feature_batches(batches)
-        if self.config.reduction == "pca":
+        if self.config.is_learned:
             features = list(features)  # gone through twice
-        return self.fit_features(features, n_images, is_calibrated, strategy)
+        return self.fit_features(features, n_images, is_calibrated, group)
 
     def feature_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-        """The feature maps of many crops, in order.
+        """The feature maps of many crops, in order, in even batches however the crops come.
 
-        On a CPU, crops go through the network in even batches, however they come, so that the last
-        digits of the result do not depend on that.
+        Raises:
+            ImageError: crops have the wrong type or size.
         """
-        return map(self.features, batches if self.device.type != "cpu" else _even(batches))
+        return map(self.features, even_batches(map(self._check_crops, batches)))
 
-    @torch.inference_mode()
+    @fork_safe()
+    @torch.no_grad()
     def fit_features(
         self,
         features: Iterable[FeatureMaps],
         n_images: int,
         is_calibrated: bool = True,
-        strategy: OneProcess | ProcessGroup = ONE_PROCESS,
+        group: ProcessGroup | None = None,
         reduction: Reduction | None = None,
     ) -> PaDiM:
         """``fit`` on feature maps, for a caller that fits several models to the same images.
 
         Args:
-            features: batches of feature maps; with ``pca`` iterated twice.
+            features: batches of feature maps; iterated twice if the reduction is learned.
             n_images: as in ``fit_crops``.
             is_calibrated: as in ``fit_crops``.
-            strategy: as in ``fit_crops``.
-            reduction: principal components that the caller has found already; None to find them.
+            group: as in ``fit_crops``.
+            reduction: one that the caller has learned already, for a configuration with one that
+                is learned; None to learn it.
 
         Raises:
-            ModelError: as ``fit``.
+            ModelError: as ``fit``; or a reduction is given that the configuration draws.
         """
-        self.gaussian = self.calibration = None
-        self._fit_reduction(features, strategy, reduction)
-        assert self.embedding is not None
-        positions = self.grid[0] * self.grid[1]
-        learner = strategy.learner(n_images, positions, self.config.epsilon, is_calibrated)
-        _learn(features, self.embedding, learner)
-        self.gaussian = learner.finish()
-        if learner.leave_one_out is not None:
-            self.calibration = self._calibrate(learner.leave_one_out)
+        embedding = self._fit_embedding(features, group, reduction)
+        positions, epsilon = self.grid[0] * self.grid[1], self.config.epsilon
+        learner: GaussianLearner | ShardedLearner
+        if group is None:
+            learner = GaussianLearner(n_images, epsilon, is_calibrated)
+        else:
+            learner = group.learner(n_images, positions, epsilon, is_calibrated)
+        for feature_maps in features:  # of which a process may have none
+            for part in small_parts(feature_maps, embedding.dim):
+                learner.update(embedding(part).flatten(1, 2))
+        gaussian = learner.finish()
+        left_out = learner.leave_one_out
+        calibration = None if left_out is None else self._calibrate(left_out)
+        self.embedding, self.gaussian, self.calibration = embedding, gaussian, calibration
         return self
 
-    @torch.inference_mode()
+    @fork_safe()
+    @torch.no_grad()
     def features(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        """The feature maps of a batch, which goes through the network in parts if it is large."""
-        self._check_crops(crops)
-        crops = crops.to(self.device, non_blocking=True)
-        parts: dict[int, list[torch.Tensor]] = {}
+        """The feature maps of a batch, which goes through the network in parts."""
+        return feature_maps_of(self.backbone, self._check_crops(crops))
 
-        def see(block: slice) -> None:
-            parts[block.start] = self.backbone(self.backbone.normalise(crops[block]))
-
-        bytes_each = BYTES_PER_PIXEL * crops[0, 0].numel()
-        for_each_block(see, len(crops), bytes_each, self.device)
-        if len(parts) == 1:
-            return parts[0]
-        in_order = [parts[start] for start in sorted(parts)]
-        return [torch.cat(feature_maps) for feature_maps in zip(*in_order, strict=True)]
-
-    @torch.inference_mode()
+    @fork_safe()
+    @torch.no_grad()
     def principal_components(
         self,
         features: Iterable[FeatureMaps],
         dim: int,
-        strategy: OneProcess | ProcessGroup = ONE_PROCESS,
+        group: ProcessGroup | None = None,
     ) -> torch.Tensor:
         """The first ``dim`` principal components of all channels, float32 (C, dim).
 
         Args:
             features: batches of feature maps of the training images.
             dim: components kept.
-            strategy: as in ``fit_crops``.
+            group: as in ``fit_crops``.
         """
         n_channels = sum(self.backbone.channels)
-        all_channels = Reduction(ids=torch.arange(n_channels))
-        embed = PatchEmbedding(self.backbone.channels, all_channels).to(self.device)
-        all_reduce = strategy.all_reduce if strategy.world_size > 1 else None
-        components = fit_pca(map(embed, features), dim, n_channels, all_reduce)
-        return strategy.broadcast(components)  # one sign for all
+        embed = self._embedding(Reduction(ids=torch.arange(n_channels)))
+        return learn_components(map(embed, features), dim, n_channels, group)
 
-    @torch.inference_mode()
     def score_features(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
-        """Score batches of feature maps; every process must call it if Gaussians are sharded."""
+        """Score batches of feature maps; every process must call it if Gaussians are sharded.
+
+        Raises:
+            NotFittedError: the model has not been fitted.
+            PaDiMError: a score is not finite.
+        """
         self._check_fitted()
+        return fork_safe_steps(self._scored(batches))
+
+    @torch.no_grad()
+    def _scored(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
         assert self.embedding is not None and self.gaussian is not None
         embedding = self.embedding
-        embedded = (embedding(feature_maps).flatten(1, 2) for feature_maps in batches)
+        embedded = (embeddings_of(embedding, feature_maps) for feature_maps in batches)
+        n_scored = 0
         for distances in self.gaussian.batches(embedded):
-            maps = self.anomaly_map(distances.unflatten(1, self.grid))
-            yield maps, image_scores(maps)
+            maps = maps_of(self.anomaly_map, distances, self.grid)
+            scores = image_scores(maps)
+            for index, score in enumerate(scores.tolist()):
+                if not math.isfinite(score):
+                    raise PaDiMError(
+                        f"the score of image {n_scored + index + 1} is {score}: the values of the "
+                        "model are too large for float32; fit it again"
+                    )
+            n_scored += len(scores)
+            yield maps, scores
 
     @property
     def is_gathered(self) -> bool:
@@ -364,37 +409,40 @@ class PaDiM(nn.Module):
         assert self.gaussian is not None
         self.gaussian = self.gaussian.gathered()
 
-    def _set_reduction(self, reduction: Reduction | None) -> None:
-        self.embedding = None
-        if reduction is not None:
-            self.embedding = PatchEmbedding(self.backbone.channels, reduction).to(self.device)
+    def _embedding(self, reduction: Reduction) -> PatchEmbedding:
+        return PatchEmbedding(self.backbone.channels, reduction).to(self.device)
 
-    def _fit_reduction(
+    def _fit_embedding(
         self,
         features: Iterable[FeatureMaps],
-        strategy: OneProcess | ProcessGroup,
+        group: ProcessGroup | None,
         reduction: Reduction | None,
-    ) -> None:
-        """With ``pca``, learn the projection; other reductions are drawn in ``__init__``."""
-        if self.config.reduction != "pca":
-            return
+    ) -> PatchEmbedding:
+        """The embedding of a model to be fitted: as drawn by ``__init__``, or learned."""
+        if not self.config.is_learned:
+            if reduction is not None:
+                raise ModelError(
+                    f"reduction {self.config.reduction!r} is drawn, not learned; give no other"
+                )
+            assert self.embedding is not None
+            return self.embedding
         if reduction is None:
             assert self.config.embedding_dim is not None
-            components = self.principal_components(features, self.config.embedding_dim, strategy)
+            components = self.principal_components(features, self.config.embedding_dim, group)
             reduction = Reduction(projection=components)
-        self._set_reduction(reduction)
+        return self._embedding(reduction)
 
     def _calibrate(self, left_out: torch.Tensor) -> Calibration:
         """From leave-one-out distances (n, P)."""
-        batches = left_out.to(self.device).unflatten(1, self.grid).split(LEAVE_ONE_OUT_BATCH)
-        n_pixels = len(left_out) * self.config.crop**2
-        return Calibration.from_maps(map(self.anomaly_map, batches), n_pixels)
+        batches = left_out.to(self.device).split(LEAVE_ONE_OUT_BATCH)
+        maps = (maps_of(self.anomaly_map, batch, self.grid) for batch in batches)
+        return Calibration.from_maps(maps, len(left_out) * self.config.crop**2)
 
     def _check_fitted(self) -> None:
         if self.gaussian is None:
             raise NotFittedError("the model is not fitted; call fit(images) or PaDiM.load(path)")
 
-    def _check_crops(self, crops: torch.Tensor) -> None:
+    def _check_crops(self, crops: torch.Tensor) -> torch.Tensor:
         side = self.config.crop
         if not isinstance(crops, torch.Tensor):
             raise ImageError(f"crops are of type {type(crops).__name__}; expected a torch.Tensor")
@@ -403,6 +451,7 @@ class PaDiM(nn.Module):
                 f"crops are {crops.dtype} of shape {tuple(crops.shape)}; expected torch.uint8 "
                 f"(B, 3, {side}, {side}); fit, score and predict take images of any size"
             )
+        return crops
 
     def get_extra_state(self) -> dict[str, float]:
         """What else the tensors of a ``state_dict`` depend on; another model refuses them."""
@@ -429,7 +478,8 @@ class PaDiM(nn.Module):
             return
         ids, projection = state_dict.get(f"{prefix}embedding.ids"), like("embedding.projection")
         if ids is not None or projection is not None:  # the ids decide how many a layer has
-            self._set_reduction(Reduction(None if ids is None else ids.clone(), projection))
+            reduction = Reduction(None if ids is None else ids.clone(), projection)
+            self.embedding = self._embedding(reduction)
         mean, factor = like("gaussian.mean"), like("gaussian.factor")
         self.gaussian = self.calibration = None
         if mean is not None and factor is not None:
@@ -438,33 +488,3 @@ class PaDiM(nn.Module):
         if scores is not None and levels is not None:
             self.calibration = Calibration(scores, levels)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _learn(
-    features: Iterable[FeatureMaps],
-    embedding: PatchEmbedding,
-    learner: GaussianLearner | ShardedLearner,
-) -> None:
-    """Let the learner see the embeddings of all feature maps; a process may have none."""
-    for feature_maps in features:
-        for part in _parts(feature_maps, embedding.dim):
-            learner.update(embedding(part).flatten(1, 2))
-
-
-def _even(batches: Iterable[torch.Tensor], size: int = BATCH) -> Iterator[torch.Tensor]:
-    """The same images (B, ...), ``size`` at a time; the last batch may be smaller."""
-    rest: torch.Tensor | None = None
-    for batch in batches:
-        rest = batch if rest is None else torch.cat((rest, batch))
-        end = len(rest) - len(rest) % size
-        yield from rest[:end].split(size) if end else ()
-        rest = rest[end:] if end < len(rest) else None
-    if rest is not None:
-        yield rest
-
-
-def _parts(feature_maps: FeatureMaps, dim: int) -> Iterator[list[torch.Tensor]]:
-    """The feature maps of a batch in parts whose embeddings take at most ``EMBEDDING_BYTES``."""
-    positions = max(one.shape[-2] * one.shape[-1] for one in feature_maps)
-    size = max(1, EMBEDDING_BYTES // (4 * positions * dim))
-    return map(list, zip(*(one.split(size) for one in feature_maps), strict=True))

@@ -1,79 +1,74 @@
 """The file of a fitted model: a header of plain values, and tensors; never code.
 
-What is read is not trusted: every value is checked before it is used, and a checksum reveals a file
-whose bytes have changed.
+What is read is not trusted: every value is checked before it is used, shapes before any tensor is
+read, and a checksum reveals a file whose bytes have changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from padim.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
-from padim.calibration import N_PIXEL_RATES, Calibration
-from padim.config import PRECISIONS, TIMM, PaDiMConfig
+from padim.backbones import Backbone
+from padim.calibration import Calibration
+from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
-from padim.errors import ModelError
+from padim.errors import ModelError, NotFittedError, short_text
 from padim.files import written_whole
 from padim.gaussian import PatchGaussian
 from padim.linalg import pack_triangles, unpack_triangles
 from padim.model import PaDiM
+from padim.model_header import ModelHeader, expect
 from padim.parallel.blocks import is_out_of_memory
 from padim.reduction import Reduction
+from padim.tensor_file import bytes_of, open_tensors, write_tensors
 
 FORMAT = "padim-model"
-VERSION = 2
+VERSION = 3
 
-Tensors = Mapping[str, "torch.Tensor | None"]
-
-
-@dataclass(frozen=True)
-class ModelHeader:
-    """All of a model that is not a tensor.
-
-    Attributes:
-        backbone: its name.
-        layers: the feature layers.
-        channels: of each layer.
-        weights: where the backbone's came from: ``imagenet``, ``random`` or a file.
-        weights_checksum: of the backbone's weights.
-        config: the values of a ``PaDiMConfig``.
-        grid: [H, W].
-        is_low_rank: the form of the Gaussians' factors.
-        network_precision: of the products of the backbone's convolutions.
-        mean: of each colour, by which the backbone's images are normalised, and ``std``.
-        torch: version of PyTorch that wrote the file.
-    """
-
-    backbone: str
-    layers: list[str]
-    channels: list[int]
-    weights: str
-    weights_checksum: str
-    config: dict[str, Any]
-    grid: list[int]
-    is_low_rank: bool
-    network_precision: str = "float32"
-    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
-    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
-    torch: str = str(torch.__version__)
+Tensors = Mapping[str, torch.Tensor]
 
 
 def save_model(model: PaDiM, path: Path, is_half: bool = False) -> None:
     """Write a fitted model; see ``PaDiM.save``.
 
     Raises:
+        NotFittedError: this process does not hold all Gaussians.
         ModelError: float16 cannot hold the factors.
     """
     gaussian, embedding = model.gaussian, model.embedding
-    assert isinstance(gaussian, PatchGaussian) and embedding is not None
+    if not isinstance(gaussian, PatchGaussian) or embedding is None:
+        raise NotFittedError("the Gaussians are shared by several processes; call gather() first")
+    tensors = {"mean": gaussian.mean, "factor": _stored_factor(model, gaussian, is_half)}
+    if embedding.ids is not None:
+        tensors["ids"] = embedding.ids
+    if embedding.projection is not None:
+        tensors["projection"] = embedding.projection
+    if model.calibration is not None:
+        tensors["image_scores"] = model.calibration.image_scores
+        tensors["pixel_levels"] = model.calibration.pixel_levels
+    header = ModelHeader(
+        backbone=model.backbone.name,
+        layers=list(model.backbone.layers),
+        channels=list(model.backbone.channels),
+        weights=model.backbone.weights,
+        weights_checksum=model.backbone.checksum,
+        config=asdict(model.config),
+        grid=list(model.grid),
+        is_low_rank=gaussian.is_low_rank,
+        is_calibrated=model.calibration is not None,
+        network_precision=model.backbone.precision,
+        mean=list(model.backbone.mean),
+        std=list(model.backbone.std),
+    )
+    write_model_file(path, header, tensors)
+
+
+def _stored_factor(model: PaDiM, gaussian: PatchGaussian, is_half: bool) -> torch.Tensor:
     dtype = torch.float16 if is_half else torch.float32
     if gaussian.is_low_rank:
         factor = gaussian.factor.cpu().to(dtype)
@@ -84,28 +79,7 @@ def save_model(model: PaDiM, path: Path, is_half: bool = False) -> None:
             f"with epsilon {model.config.epsilon:g} factors are larger than float16 can hold: "
             "store them as float32"
         )
-    tensors = {
-        "ids": embedding.ids,
-        "projection": embedding.projection,
-        "mean": gaussian.mean,
-        "factor": factor,
-        "image_scores": None if model.calibration is None else model.calibration.image_scores,
-        "pixel_levels": None if model.calibration is None else model.calibration.pixel_levels,
-    }
-    header = ModelHeader(
-        backbone=model.backbone.name,
-        layers=list(model.backbone.layers),
-        channels=list(model.backbone.channels),
-        weights=model.backbone.weights,
-        weights_checksum=model.backbone.checksum,
-        config=asdict(model.config),
-        grid=list(model.grid),
-        is_low_rank=gaussian.is_low_rank,
-        network_precision=model.backbone.precision,
-        mean=list(model.backbone.mean),
-        std=list(model.backbone.std),
-    )
-    write_model_file(path, header, tensors)
+    return factor
 
 
 def load_model(
@@ -146,9 +120,14 @@ def load_model(
     )
     if found != expected:
         raise ModelError(f"model {path} was fitted with {expected}; this is {found}")
-    model = PaDiM(backbone, PaDiMConfig(**header.config))
-    if list(model.grid) != header.grid or list(backbone.channels) != header.channels:
+    config = PaDiMConfig(**header.config)
+    # The map of a crop takes memory; so first whether a crop of this size has such a grid.
+    if (
+        list(backbone.channels) != header.channels
+        or list(backbone.grid(config.crop)) != header.grid
+    ):
         raise ModelError(f"model file {path} does not fit its backbone; fit it again")
+    model = PaDiM(backbone, config)
     _fill(model, header, tensors)
     return model
 
@@ -158,8 +137,8 @@ def _load_backbone(header: ModelHeader, weights: str | None, path: Path) -> Back
     is_file = chosen not in ("imagenet", "random")
     if weights is None and is_file and not Path(chosen).is_file():
         raise ModelError(
-            f"weights: model {path} was fitted with {chosen}, which does not exist any more; "
-            "give the file of these weights",
+            f"weights: model {path} was fitted with {short_text(chosen)}, "
+            "which does not exist any more; give the file of these weights",
             "weights",
         )
     return Backbone(header.backbone, chosen, header.layers, precision=header.network_precision)
@@ -168,10 +147,9 @@ def _load_backbone(header: ModelHeader, weights: str | None, path: Path) -> Back
 def _fill(model: PaDiM, header: ModelHeader, tensors: Tensors) -> None:
     """Give a new model what was learned; the Gaussians stay on the CPU if the GPU is full."""
     device = model.device
-    reduction = Reduction(tensors["ids"], tensors["projection"])
+    reduction = Reduction(tensors.get("ids"), tensors.get("projection"))
     model.embedding = PatchEmbedding(model.backbone.channels, reduction).to(device)
     mean, factor = tensors["mean"], tensors["factor"]
-    assert mean is not None and factor is not None
     factor = factor.float()
     if not header.is_low_rank:
         factor = unpack_triangles(factor, model.embedding.dim)
@@ -182,9 +160,9 @@ def _fill(model: PaDiM, header: ModelHeader, tensors: Tensors) -> None:
         if not is_out_of_memory(error):
             raise
         model.gaussian = gaussian.cpu()
-    scores, levels = tensors["image_scores"], tensors["pixel_levels"]
-    if scores is not None and levels is not None:
-        model.calibration = Calibration(scores, levels).to(device)
+    if header.is_calibrated:
+        calibration = Calibration(tensors["image_scores"], tensors["pixel_levels"])
+        model.calibration = calibration.to(device)
 
 
 def write_model_file(path: Path, header: ModelHeader, tensors: Tensors) -> None:
@@ -192,28 +170,22 @@ def write_model_file(path: Path, header: ModelHeader, tensors: Tensors) -> None:
 
     Args:
         path: the file.
-        header: as above.
-        tensors: ``ids`` (d,) or ``projection`` (C, d); ``mean`` (P, d); ``factor`` (P, N, d), or
-            (P, d (d+1) / 2) in the dense form, float32 or float16; ``image_scores`` (n,) and
-            ``pixel_levels`` (601,), None without calibration.
+        header: as in ``model_header``.
+        tensors: as ``ModelHeader.check_shapes`` has them.
     """
-    stored = {
-        name: None if tensor is None else tensor.detach().cpu().contiguous()
-        for name, tensor in tensors.items()
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = header.to_json()
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "header": content,
+        "checksum": _checksum(content, stored),
     }
-    content = {"format": FORMAT, "version": VERSION, "header": asdict(header), "tensors": stored}
-    content["checksum"] = _checksum(asdict(header), stored)
-    with written_whole(path) as partial:
-        try:
-            with partial.open("wb") as file:  # PyTorch itself would refuse a name like "\\.pt"
-                torch.save(content, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # a full disk, behind PyTorch's own check
-                raise error.__context__ from None
-            raise
+    with written_whole(path) as partial, partial.open("wb") as file:
+        write_tensors(file, metadata, stored)
 
 
-def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor | None]]:
+def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
     """Read a model.
 
     Raises:
@@ -221,108 +193,34 @@ def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor | N
     """
     if not path.is_file():
         raise ModelError(f"model file {path} does not exist; expected one that PaDiM.save wrote")
-    damaged = f"model file {path} is damaged, or not a model of this program"
+    with path.open("rb") as raw:
+        if raw.read(4) == b"PK\x03\x04":
+            raise ModelError(
+                f"file {path} is a model of an earlier version, or not a model: fit it again"
+            )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # torch.load raises a dozen types on a file of another kind
-        raise ModelError(damaged) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(f"file {path} is not a model of this program")
-    if content.get("version") != VERSION:
-        found = content.get("version")
-        raise ModelError(
-            f"model file {path} is of version {found}, this program reads {VERSION}: fit it again"
-        )
-    try:
-        header, tensors = content["header"], content["tensors"]
-        _check_tensors(tensors, path.stat().st_size)
-        if content["checksum"] != _checksum(header, tensors):
-            raise ValueError("checksum")
-        checked = ModelHeader(**header)
-        _check_header(checked)
-        _check_shapes(checked, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{damaged} ({error})") from error
-    return checked, tensors
+        with open_tensors(path) as file:
+            metadata = file.metadata
+            expect(metadata.get("format") == FORMAT, "format")
+            expect(metadata.get("version") == str(VERSION), f"version (expected {VERSION})")
+            header = ModelHeader.from_json(metadata.get("header", ""))
+            header.check_shapes(file.shapes, file.dtypes)
+            tensors = {name: file.read(name) for name in file.shapes}
+        expect(metadata.get("checksum") == _checksum(metadata["header"], tensors), "checksum")
+        header.check_values(tensors)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise ModelError(_damaged(path, error)) from error
+    return header, tensors
 
 
-def _checksum(header: Mapping, tensors: Tensors) -> str:
-    summary = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+def _damaged(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"model file {path} is damaged, or not a model of this program ({reason}); fit it again"
+
+
+def _checksum(header: str, tensors: Tensors) -> str:
+    summary = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
-        summary.update(f"{name}:{None if tensor is None else list(tensor.shape)}".encode())
-        if tensor is not None and tensor.dim():
-            values: Any = tensor.view(torch.uint8).numpy()
-            summary.update(values)
+        summary.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}".encode())
+        summary.update(bytes_of(tensor))
     return summary.hexdigest()
-
-
-_DTYPES = {
-    "ids": (torch.int64,),
-    "projection": (torch.float32,),
-    "mean": (torch.float32,),
-    "factor": (torch.float32, torch.float16),
-    "image_scores": (torch.float32,),
-    "pixel_levels": (torch.float32,),
-}
-
-
-def _check_tensors(tensors: Any, n_bytes: int) -> None:
-    """Before their bytes are touched: a tensor can claim more elements than the file has."""
-    _expect(isinstance(tensors, dict) and set(tensors) == set(_DTYPES), "tensors")
-    for name, dtypes in _DTYPES.items():
-        tensor = tensors[name]
-        if tensor is None:
-            continue
-        _expect(torch.is_tensor(tensor) and tensor.layout == torch.strided, name)
-        _expect(tensor.dtype in dtypes and tensor.is_contiguous() and tensor.dim() > 0, name)
-        _expect(0 < tensor.numel() * tensor.element_size() <= n_bytes, name)
-
-
-def _check_header(header: ModelHeader) -> None:
-    name = header.backbone
-    _expect(name in BACKBONES or (isinstance(name, str) and name.startswith(TIMM)), "backbone")
-    for rgb in (header.mean, header.std):
-        _expect(isinstance(rgb, list) and [type(value) for value in rgb] == [float] * 3, "mean")
-    _expect(header.network_precision in PRECISIONS, "network_precision")
-    for name in ("layers", "channels", "grid"):
-        kind = str if name == "layers" else int
-        value = getattr(header, name)
-        _expect(isinstance(value, list) and all(type(item) is kind for item in value), name)
-    _expect(len(header.grid) == 2 and min(header.grid) > 0, "grid")
-    _expect(all(isinstance(getattr(header, key), str) for key in ("weights", "torch")), "weights")
-    _expect(type(header.is_low_rank) is bool, "form")
-    _expect(
-        isinstance(header.config, dict)
-        and set(header.config) == {field.name for field in fields(PaDiMConfig)},
-        "config",
-    )
-    PaDiMConfig(**header.config)  # which checks its values
-
-
-def _check_shapes(header: ModelHeader, tensors: Mapping[str, Any]) -> None:
-    mean, factor = tensors["mean"], tensors["factor"]
-    _expect(mean is not None and factor is not None, "mean")
-    positions, dim = math.prod(header.grid), mean.shape[-1]
-    _expect(mean.shape == (positions, dim), "mean")
-    if header.is_low_rank:
-        _expect(factor.dim() == 3 and factor.shape[::2] == (positions, dim), "factor")
-    else:
-        _expect(factor.shape == (positions, dim * (dim + 1) // 2), "factor")
-    ids, projection = tensors["ids"], tensors["projection"]
-    _expect((ids is None) != (projection is None), "ids")
-    if ids is not None:
-        _expect(ids.shape == (dim,) and bool((ids.diff() > 0).all()), "ids")
-        _expect(int(ids[0]) >= 0 and int(ids[-1]) < sum(header.channels), "ids")
-    else:
-        _expect(projection.shape == (sum(header.channels), dim), "projection")
-    scores, levels = tensors["image_scores"], tensors["pixel_levels"]
-    _expect((scores is None) == (levels is None), "calibration")
-    if scores is not None:
-        _expect(scores.dim() == 1 and levels.shape == (N_PIXEL_RATES,), "calibration")
-    for tensor in (mean, factor, projection, scores, levels):
-        _expect(tensor is None or bool(tensor.isfinite().all()), "a value")
-
-
-def _expect(is_right: bool, name: str) -> None:
-    if not is_right:
-        raise ValueError(f"its {name} is not as expected")

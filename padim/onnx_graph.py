@@ -54,8 +54,9 @@ class ScoringGraph(nn.Module):
         self.anomaly_map = deepcopy(model.anomaly_map).cpu()
         self.register_buffer("mean", gaussian.mean.cpu())
         self.register_buffer("factor", gaussian.factor.cpu())
-        self.register_buffer("image_mean", torch.tensor(self.backbone.mean).view(3, 1, 1))
-        self.register_buffer("image_std", torch.tensor(self.backbone.std).view(3, 1, 1))
+        for name in ("mean", "std"):
+            colours = torch.tensor(getattr(self.backbone, name), dtype=torch.float32)
+            self.register_buffer(f"image_{name}", colours.view(3, 1, 1))
         self.epsilon = gaussian.epsilon if gaussian.is_low_rank else None
         self.grid = model.grid
         self.is_normalised = is_normalised

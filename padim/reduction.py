@@ -2,14 +2,15 @@
 
 Every reduction is linear in the channels: it keeps some of them (``ids``) or projects all of them
 (``projection``). To add one, add its name to ``config.REDUCTIONS`` and a case to
-``draw_reduction``. One that is learned from the training images, as PCA is, also needs a case in
-``PaDiM._fit_reduction`` and, if it reads the feature maps twice, in ``PaDiM.fit_crops``.
+``draw_reduction``. PCA, which ``config.LEARNED`` names, is learned from the training images
+instead, by ``learn_components``; all that differs for it asks ``PaDiMConfig.is_learned``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ import torch
 from padim.config import REDUCTIONS, PaDiMConfig
 from padim.errors import ModelError, unknown_name
 
-Sums = Sequence[torch.Tensor]
+if TYPE_CHECKING:
+    from padim.parallel.process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
     Gaussian C x d matrix (Kim et al., arXiv 2105.14737), ``none`` keeps all C.
 
     Returns:
-        The reduction; None for ``pca``, which ``fit_pca`` learns from the training images.
+        The reduction; None for one that is learned from the training images.
 
     Raises:
         ModelError: more channels wanted than there are, or an unknown reduction.
@@ -54,6 +56,8 @@ def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
             f"expected 1 to {n_channels}",
             "embedding_dim",
         )
+    if config.is_learned:
+        return None
     # RandomState's streams are frozen for good, which no other generator promises: the same seed
     # gives the same channels in ten years.
     generator = np.random.RandomState(config.seed)
@@ -64,16 +68,14 @@ def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
         q, r = np.linalg.qr(generator.standard_normal((n_channels, dim)))
         q *= np.sign(np.diag(r))  # makes the factorisation, and so the projection, unique
         return Reduction(projection=torch.from_numpy(q).to(torch.float32))
-    if config.reduction == "pca":
-        return None
     raise unknown_name("reduction", config.reduction, REDUCTIONS)
 
 
-def fit_pca(
+def learn_components(
     embeddings: Iterable[torch.Tensor],
     dim: int,
     n_channels: int,
-    all_reduce: Callable[[Sums], Sums] | None = None,
+    group: ProcessGroup | None = None,
 ) -> torch.Tensor:
     """Find the ``dim`` first principal components of all patch embeddings.
 
@@ -85,40 +87,43 @@ def fit_pca(
             together with others may have none.
         dim: d, the components kept.
         n_channels: C.
-        all_reduce: sums tensors over the processes that fit together; None for one process.
+        group: the processes that fit together; None for one.
 
     Returns:
         The projection, float32 (C, d), on the device of the embeddings.
     """
-    count, shift = 0, torch.zeros(n_channels)
+    count, shift = 0, torch.zeros(n_channels, dtype=torch.float32)
     total = torch.zeros(n_channels, dtype=torch.float64)
     scatter = torch.zeros(n_channels, n_channels, dtype=torch.float64)
     for batch in embeddings:
         rows = batch.reshape(-1, n_channels)
+        if not len(rows):
+            continue
         if not count:
             shift = rows.mean(dim=0)  # near the mean: keeps float32 products exact enough
         rows = rows - shift
         count += len(rows)
         total = total + rows.sum(dim=0).cpu().double()
         scatter = scatter + (rows.T @ rows).cpu().double()
-    if all_reduce is not None:
-        count, total, scatter = _reduced(count, total, scatter, shift, all_reduce)
+    if group is not None and group.world_size > 1:
+        count, total, scatter = _sums_of_all(count, total, scatter, shift, group)
     covariance = scatter / count - torch.outer(total, total) / count**2
     components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
-    return components.to(shift.device, torch.float32).contiguous()
+    components = components.to(shift.device, torch.float32).contiguous()
+    return components if group is None else group.broadcast(components)  # one sign for all
 
 
-def _reduced(
+def _sums_of_all(
     count: int,
     total: torch.Tensor,
     scatter: torch.Tensor,
     shift: torch.Tensor,
-    all_reduce: Callable[[Sums], Sums],
+    group: ProcessGroup,
 ) -> tuple[int, torch.Tensor, torch.Tensor]:
     """The sums of all processes, about zero: each process has another shift."""
     shift = shift.cpu().double()
     cross = torch.outer(total, shift)
     scatter = scatter + cross + cross.T + count * torch.outer(shift, shift)
     total = total + count * shift
-    counts, total, scatter = all_reduce((torch.tensor([count]), total, scatter))
+    counts, total, scatter = group.all_reduce((torch.tensor([count]), total, scatter))
     return int(counts), total.cpu(), scatter.cpu()

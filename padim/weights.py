@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import nn
 
-from padim.errors import ModelError
+from padim.errors import ModelError, short_text
+from padim.tensor_file import open_tensors
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -70,8 +72,9 @@ def fill_weights(
     for problem, names in problems.items():
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            what = f"{problem} {short_text(names[0])}{more}"
             raise ModelError(
-                f"weights {origin} are not those of {title}: the file {problem} {names[0]}{more}",
+                f"weights {origin} are not those of {title}: the file {what}",
                 "weights",
             )
     for name in needed:
@@ -101,9 +104,8 @@ def checksum(module: nn.Module, text: str = "") -> str:
 
 
 def _check_values(name: str, tensor: torch.Tensor, origin: str) -> None:
-    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    is_real = is_dense and tensor.is_floating_point() and not tensor.is_quantized
-    if not is_real or not bool(tensor.isfinite().all()):
+    """Of a tensor of the right shape; in float32, as the network will have it."""
+    if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all()):
         raise ModelError(
             f"weights {origin}: {name} is not dense, real and finite; give trained weights",
             "weights",
@@ -139,11 +141,7 @@ def read_state_dict(path: Path) -> StateDict:
             f"weights: file {path} {problem}; give imagenet, random or a file", "weights"
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats, which the line below covers
-            state = _load_tensors(path)
-    except ModelError:
-        raise
+        state = _load_tensors(path)
     except Exception as error:  # torch.load raises a dozen types on a file of another kind
         raise ModelError(
             f"weights file {path} cannot be loaded: expected a state_dict saved by torch.save, "
@@ -152,22 +150,46 @@ def read_state_dict(path: Path) -> StateDict:
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     is_named = isinstance(state, dict) and all(
-        isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     )
     if not is_named:
         raise ModelError(
             f"weights file {path} holds no state_dict, a dictionary of tensors by name"
         )
+    n_bytes = path.stat().st_size
+    for name, tensor in state.items():
+        if not _is_plain(tensor, n_bytes):
+            raise ModelError(
+                f"weights {path}: {short_text(name)} is not dense, real and in the file; "
+                "give trained weights",
+                "weights",
+            )
     return state
 
 
 def _load_tensors(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return torch.load(path, map_location="cpu", weights_only=True)
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise ModelError(
-            f"weights file {path} needs the package safetensors: python -m pip install safetensors"
-        ) from error
-    return load_file(path)
+    if path.suffix == ".safetensors":
+        with open_tensors(path) as file:
+            return {name: file.read(name) for name in file.shapes}
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+        # PyTorch stores, and never compresses. What inflates or overlaps is no file of its own.
+        n_bytes = sum(entry.file_size for entry in entries)
+        if any(entry.compress_type for entry in entries) or n_bytes > path.stat().st_size:
+            raise ValueError("compressed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about formats, which the message covers
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+
+
+def _is_plain(tensor: torch.Tensor, n_bytes: int) -> bool:
+    """Whether a tensor is an ordinary one whose values are in a file of ``n_bytes``.
+
+    A tensor can be expanded from one value to any size, so nothing looks at its values before.
+    """
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_nested:
+        return False
+    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    is_real = is_dense and not (tensor.is_quantized or tensor.is_complex() or tensor.is_neg())
+    return is_real and tensor.numel() * tensor.element_size() <= n_bytes

@@ -1,9 +1,10 @@
 """The engine room: blocks, threads and processes. A reader of the method need not enter it.
 
-The method uses ``for_each_block`` and ``grouped`` from here, and a strategy object
-(``fitting.OneProcess`` or ``process_group.ProcessGroup``) that it is handed.
+The method uses the functions below, and, where several processes fit one model, the
+``process_group.ProcessGroup`` that it is handed.
 """
 
 from padim.parallel.blocks import for_each_block, grouped
+from padim.parallel.threads import fork_safe, fork_safe_steps
 
-__all__ = ["for_each_block", "grouped"]
+__all__ = ["for_each_block", "fork_safe", "fork_safe_steps", "grouped"]

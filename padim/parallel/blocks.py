@@ -15,11 +15,14 @@ from padim.parallel.threads import map_in_threads, thread_count
 CPU_BYTES = 32 * 2**20  # of all blocks that are worked on at the same time
 MIN_BYTES = 2**20  # less is not worth a second thread
 CUDA_BYTES = (16 * 2**20, 1024 * 2**20)
-GROUP_BYTES = 64 * 2**20  # of embeddings that are measured together on a CPU
 
 
 def for_each_block(
-    work: Callable[[slice], None], total: int, bytes_each: int, device: torch.device
+    work: Callable[[slice], None],
+    total: int,
+    bytes_each: int,
+    device: torch.device,
+    cpu_size: int | None = None,
 ) -> None:
     """Call ``work`` with slices that together cover ``range(total)``; on a CPU in several threads.
 
@@ -29,6 +32,7 @@ def for_each_block(
         total: number of positions, or of images.
         bytes_each: memory that one of them takes while it is worked on.
         device: where the work is done.
+        cpu_size: size of the blocks on a CPU, for work whose last digits depend on it.
 
     Raises:
         DeviceMemoryError: the memory does not suffice for a block of one.
@@ -39,17 +43,17 @@ def for_each_block(
         return
     n_threads = thread_count() if total * bytes_each > MIN_BYTES else 1
     step = max(1, CPU_BYTES // (n_threads * max(1, bytes_each)))
-    step = min(step, -(-total // n_threads)) or 1
+    step = cpu_size or min(step, -(-total // n_threads)) or 1
     blocks = [slice(start, min(start + step, total)) for start in range(0, total, step)]
     map_in_threads(lambda block: _in_turn(work, block, step, device), blocks)
 
 
-def grouped(batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Consecutive batches in groups of ``GROUP_BYTES``; the last group may be smaller."""
+def grouped(batches: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
+    """Consecutive batches in groups of at least ``size`` rows; the last group may be smaller."""
     group: list[torch.Tensor] = []
     for batch in batches:
         group.append(batch)
-        if sum(batch.nbytes for batch in group) >= GROUP_BYTES:
+        if sum(map(len, group)) >= size:
             yield group
             group = []
     if group:

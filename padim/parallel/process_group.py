@@ -39,7 +39,7 @@ PIECE_BYTES = 64 * 2**20  # a tensor is sent in pieces: the device may have no r
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One process of ``world_size``. It is the strategy that ``PaDiM.fit_features`` is handed.
+    """One process of ``world_size``. ``PaDiM.fit_features`` is handed it.
 
     Attributes:
         rank: which process this is, from 0; rank 0 alone writes files.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -20,7 +21,38 @@ MAX_THREADS = 4  # with more cores, each thread has several
 
 Item = TypeVar("Item")
 
+_process = os.getpid()
 _this_thread = threading.local()
+
+
+@contextmanager
+def fork_safe() -> Iterator[None]:
+    """Let a forked child compute in one thread within the block, or within a decorated function.
+
+    The threads that PyTorch shares its operations out over are not there in a child, which would
+    wait for them for ever. A process that was not forked computes as ever.
+    """
+    before = torch.get_num_threads()
+    if os.getpid() == _process or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fork_safe_steps(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each computed within ``fork_safe``."""
+    iterator = iter(items)
+    while True:
+        with fork_safe():
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
 
 
 def thread_count() -> int:
@@ -33,10 +65,13 @@ def thread_count() -> int:
 def map_in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
     """Call ``work`` with every item, ``thread_count()`` at a time.
 
+    A lone item goes to a thread too. All threads have the same number of cores, so the libraries
+    choose the same algorithm for an item whatever else is worked on, which decides its last digits.
+
     Raises:
         Exception: what the first failing call raised.
     """
-    if min(thread_count(), len(items)) <= 1:
+    if thread_count() == 1 or not items:
         for item in items:
             work(item)
         return
@@ -53,8 +88,7 @@ def map_in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
 @cache
 def _pool(process: int, count: int, n_cores: int) -> ThreadPoolExecutor:
     """``count`` threads that share ``n_cores``; a forked child, another process, gets its own."""
-    shares = iter([n_cores // count + (i < n_cores % count) for i in range(count)])
-    pool = ThreadPoolExecutor(count, "padim", lambda: _begin(next(shares)))
+    pool = ThreadPoolExecutor(count, "padim", lambda: _begin(n_cores // count))
     barrier = threading.Barrier(count)
     list(pool.map(lambda _: barrier.wait(), range(count)))
     torch.set_num_threads(n_cores)  # as before: new threads take over the count that was set last

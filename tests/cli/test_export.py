@@ -36,9 +36,9 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 
 def write(model: PaDiM, folder: Path, *options: str) -> Path:
-    model.save(folder / "model.pt")
+    model.save(folder / "model.safetensors")
     output = folder / "made" / "model.onnx"
-    argv = ["--model", str(folder / "model.pt"), "--output", str(output), *options]
+    argv = ["--model", str(folder / "model.safetensors"), "--output", str(output), *options]
     assert export(argv) == 0
     assert {path.name for path in output.parent.iterdir()} <= {"model.onnx", "model.onnx.data"}
     return output
@@ -93,7 +93,9 @@ def test_a_large_model_has_its_data_beside_it(packages, tmp_path: Path, monkeypa
 
 def test_without_the_packages_one_line_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    status = export(["--model", str(tmp_path / "none.pt"), "--output", str(tmp_path / "a.onnx")])
+    status = export(
+        ["--model", str(tmp_path / "none.safetensors"), "--output", str(tmp_path / "a.onnx")]
+    )
     error = capsys.readouterr().err
     assert status == 2
     assert error.count("\n") == 1
@@ -104,18 +106,20 @@ def test_without_the_packages_one_line_says_so(tmp_path: Path, monkeypatch, caps
 def test_a_network_of_bfloat16_is_refused(packages, tmp_path: Path, capsys) -> None:
     backbone = Backbone("resnet18", "random", precision="bfloat16")
     model = PaDiM(backbone, PaDiMConfig("random", 8, resize=CROP, crop=CROP))
-    model.fit_crops([images(12, seed=1)], 12).save(tmp_path / "model.pt")
+    model.fit_crops([images(12, seed=1)], 12).save(tmp_path / "model.safetensors")
     output = tmp_path / "model.onnx"
-    assert export(["--model", str(tmp_path / "model.pt"), "--output", str(output)]) == 2
+    assert export(["--model", str(tmp_path / "model.safetensors"), "--output", str(output)]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "UNTRAINED" not in line]
     assert len(errors) == 1
     assert "bfloat16" in errors[0]
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("output", ["model", "model.pt"])
+@pytest.mark.parametrize("output", ["model", "model.safetensors"])
 def test_another_suffix_is_refused(packages, output: str, tmp_path: Path, capsys) -> None:
-    status = export(["--model", str(tmp_path / "none.pt"), "--output", str(tmp_path / output)])
+    status = export(
+        ["--model", str(tmp_path / "none.safetensors"), "--output", str(tmp_path / output)]
+    )
     assert status == 2
     assert ".onnx" in capsys.readouterr().err
 
@@ -157,14 +161,14 @@ def test_leftovers_of_a_killed_export_are_swept(tmp_path: Path, monkeypatch, cap
         return [folder / name]
 
     monkeypatch.setattr("utils.prediction.export.write_onnx", write_graph)
-    fitted("resnet18", "random").save(tmp_path / "model.pt")
+    fitted("resnet18", "random").save(tmp_path / "model.safetensors")
     out = tmp_path / "out"
     with temporary_folder(tmp_path) as folder:
         name = folder.name
     (out / name).mkdir(parents=True)
     (out / name / "half.onnx").touch()
     (out / "a.onnx.data").write_text("mine")
-    argv = ["--model", str(tmp_path / "model.pt"), "--output", str(out / "a.onnx")]
+    argv = ["--model", str(tmp_path / "model.safetensors"), "--output", str(out / "a.onnx")]
     assert export(argv) == 0
     assert export(argv) == 0
     assert {path.name for path in out.iterdir()} == {"a.onnx", "a.onnx.data"}

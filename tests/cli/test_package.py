@@ -23,8 +23,8 @@ import padim, datasets  # the other one
 assert str(Path(padim.__file__)).startswith(sys.prefix), padim.__file__
 assert datasets.IS_ANOTHER
 model = PaDiM(Backbone("resnet18", "random"), PaDiMConfig(resize=64, crop=64)).fit("photos")
-model.save("part.pt")
-for result in PaDiM.load("part.pt").predict("photos"):
+model.save("part.safetensors")
+for result in PaDiM.load("part.safetensors").predict("photos"):
     print(result.path.name, result.score > 0, result.is_defective, tuple(result.anomaly_map.shape))
 print(__version__)
 """

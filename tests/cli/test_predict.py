@@ -44,7 +44,7 @@ def fit(folder: Path, path: Path, n_train: int = 6, crop: int = CROP) -> Path:
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("fitted")
-    return fit(draw_class(root, n_train=20), root / "tiles.pt", n_train=20)
+    return fit(draw_class(root, n_train=20), root / "tiles.safetensors", n_train=20)
 
 
 def judge(*argv: object) -> int:
@@ -184,7 +184,7 @@ def test_the_same_name_in_two_folders_and_as_a_file(
 
 def test_without_a_crop_there_is_no_border(tmp_path: Path) -> None:
     folder = draw_class(tmp_path / "data")
-    model = fit(folder, tmp_path / "whole.pt", crop=RESIZE)
+    model = fit(folder, tmp_path / "whole.safetensors", crop=RESIZE)
     status = judge(
         *("--model", model, "--input", folder / "test"),
         *("--save_path", tmp_path / "out", "--false_alarm_rate=0.5", "--figures=none"),
@@ -199,7 +199,7 @@ def test_without_a_crop_there_is_no_border(tmp_path: Path) -> None:
 
 def test_a_model_without_thresholds_gives_scores_alone(tmp_path: Path, capsys) -> None:
     folder = draw_class(tmp_path / "data")
-    model = fit(folder, tmp_path / "two.pt", n_train=2)
+    model = fit(folder, tmp_path / "two.safetensors", n_train=2)
     status = judge(
         *("--model", model, "--input", folder / "test/spot/000.png"),
         *("--save_path", tmp_path / "out", "--maps=none"),
@@ -241,12 +241,12 @@ def test_a_rate_finer_than_the_images_promise_is_named(
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"--model": "none.pt"}, "does not exist"),
-        ({"--model": "cut.pt"}, "damaged"),
+        ({"--model": "none.safetensors"}, "does not exist"),
+        ({"--model": "cut.safetensors"}, "damaged"),
         ({"--input": "empty"}, "no image"),
         ({"--input": "nowhere"}, "does not exist"),
         ({"--weights": "nowhere.pth"}, "does not exist"),
-        ({"--model": "other.pt"}, "was fitted with"),
+        ({"--model": "other.safetensors"}, "was fitted with"),
         ({"--false_alarm_rate": "1"}, "below 1"),
         ({"--save_path": "x.png/out"}, "cannot be written"),
     ],
@@ -254,10 +254,10 @@ def test_a_rate_finer_than_the_images_promise_is_named(
 def test_bad_input(changed: dict, words: str, model_file: Path, tmp_path: Path, capsys) -> None:
     draw_image(1).save(tmp_path / "x.png")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "cut.pt").write_bytes(model_file.read_bytes()[:-5000])
+    (tmp_path / "cut.safetensors").write_bytes(model_file.read_bytes()[:-5000])
     model = PaDiM(Backbone("resnet18", "random", seed=4), PaDiMConfig("none", None, 3, 64, 56))
     model.fit_crops([torch.randint(256, (3, 3, CROP, CROP), dtype=torch.uint8)], 3)
-    model.save(tmp_path / "other.pt")
+    model.save(tmp_path / "other.safetensors")
     paths = {"--model": model_file, "--input": "x.png", "--save_path": "out"} | changed
     argv = [
         f"{key}={tmp_path / str(value) if '--f' not in key else value}"

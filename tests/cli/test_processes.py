@@ -23,6 +23,7 @@ from torch import distributed
 from padim import fitting
 from padim.errors import ModelError
 from padim.fitting import GaussianLearner
+from padim.model_file import read_model_file
 from padim.parallel import process_group
 from padim.parallel.process_group import ProcessGroup
 from utils.cli import main as cli
@@ -141,7 +142,7 @@ def test_nor_on_whether_each_scores_the_positions_it_owns(
     check_same(tmp_path / "alone" / name, tmp_path / "together" / name)
     for file in ("few", "many", "two"):
         found, expected = (
-            torch.load(tmp_path / save / name / f"models/{file}.pt", weights_only=True)["tensors"]
+            read_model_file(tmp_path / save / name / f"models/{file}.safetensors")[1]
             for save in ("together", "alone")
         )
         for key in ("mean", "factor"):

@@ -17,7 +17,7 @@ from utils.experiment import class_writer
 from utils.experiment.run_folder import RunFolder
 
 N_RUNS = int(os.environ.get("MUTATIONS", 40)) // 10  # with a damaged record
-PARTS = ("records/{}.json", "scores/{}.csv", "models/{}.pt")
+PARTS = ("records/{}.json", "scores/{}.csv", "models/{}.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +147,13 @@ def test_figures_are_drawn_from_the_kept_model(
     root, save = finished / "data", tmp_path / "out"
     assert run(root, save, "--figures=none") == 0
     assert not list(result(save).glob("figures/*/*"))
-    model = (result(save) / "models/tiles.pt").stat().st_mtime_ns
+    model = (result(save) / "models/tiles.safetensors").stat().st_mtime_ns
     fitted.clear()
     assert run(root, save, "--figures=2") == 0
     assert len(list(result(save).glob("figures/*/*.png"))) == 4
     assert run(root, save, "--figures=all") == 0
     assert fitted == []
-    assert (result(save) / "models/tiles.pt").stat().st_mtime_ns == model
+    assert (result(save) / "models/tiles.safetensors").stat().st_mtime_ns == model
     assert outputs(save) == outputs(finished / "out")
     assert capsys.readouterr().out.count("walls: figures drawn from the kept model") == 2
     page = (result(save) / "index.html").read_text()
@@ -177,7 +177,7 @@ def test_figures_that_were_deleted_are_drawn_again(
 
 def test_a_kept_model_that_is_damaged_inside_is_one_line(copy, fitted: list[str], capsys) -> None:
     root, save = copy
-    model = result(save) / "models/tiles.pt"
+    model = result(save) / "models/tiles.safetensors"
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 255
     model.write_bytes(content)

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from helpers import LONG, draw_class
 from PIL import Image
+from safetensors import safe_open
 from scripts import ROOT, SMALL, run, start, tables
 
 from padim.backbones import Backbone
@@ -46,7 +46,7 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
         "pro_curve.png",
         "index.html",
         "scores/tiles.csv",
-        "models/tiles.pt",
+        "models/tiles.safetensors",
         "records/tiles.json",
     }
     for path in folder.rglob("*.png"):
@@ -62,7 +62,7 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
     assert "the paper" not in (folder / "results.md").read_text()
     assert "\r" not in err  # no progress bar where nobody is watching
     model = PaDiM.load(
-        folder / "models/tiles.pt", Backbone(content["settings"]["backbone"], "random")
+        folder / "models/tiles.safetensors", Backbone(content["settings"]["backbone"], "random")
     )
     assert model.embedding.dim == dim
 
@@ -151,12 +151,13 @@ def test_help_needs_no_torch() -> None:
     assert "--embedding_dim" in out
 
 
-def test_the_model_is_torch_loadable_as_tensors_only(data_root: Path, tmp_path: Path) -> None:
+def test_the_model_is_a_file_of_tensors_only(data_root: Path, tmp_path: Path) -> None:
     options = ("--data_path", data_root, "--save_path", tmp_path, "--weights=random", *SMALL)
     assert run("main_resnet.py", *options, "--figures=none")[0] == 0
     folder = tmp_path / "resnet18_rd100_untrained"
-    content = torch.load(folder / "models/tiles.pt", weights_only=True)
-    assert content["header"]["config"]["embedding_dim"] == 100
+    with safe_open(folder / "models/tiles.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["header"])["config"]["embedding_dim"] == 100
+        assert {"mean", "factor", "ids"} <= set(file.keys())
     assert not list((folder / "figures").rglob("*.png"))
 
 

@@ -78,8 +78,8 @@ def test_the_mode_is_the_callers(n_threads: int, mode: type) -> None:
     assert modes == [expected] * 4
 
 
-@pytest.mark.parametrize(("n_cores", "expected"), [(2, [1, 1]), (7, [1, 2, 2, 2]), (8, [2] * 4)])
-def test_all_cores_are_shared_out_and_later_threads_have_them_all(
+@pytest.mark.parametrize(("n_cores", "expected"), [(2, [1, 1]), (7, [1, 1, 1, 1]), (8, [2] * 4)])
+def test_threads_share_the_cores_evenly_and_later_threads_have_them_all(
     n_cores: int, expected: list[int]
 ) -> None:
     before = torch.get_num_threads()

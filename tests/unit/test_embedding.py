@@ -11,7 +11,7 @@ from padim import reference
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.errors import ModelError
-from padim.reduction import Reduction, draw_reduction, fit_pca
+from padim.reduction import Reduction, draw_reduction, learn_components
 
 CHANNELS = (4, 6, 8)
 
@@ -99,7 +99,7 @@ def test_pca_spans_what_scikit_learn_finds() -> None:
     )
     expected = PCA(2, svd_solver="full").fit(rows).components_
     embed = drawn("none", None)
-    found = fit_pca(map(embed, batches), 2, sum(CHANNELS)).double().numpy().T
+    found = learn_components(map(embed, batches), 2, sum(CHANNELS)).double().numpy().T
     np.testing.assert_allclose(np.abs(np.sum(found * expected, axis=1)), 1, atol=1e-5)
 
 

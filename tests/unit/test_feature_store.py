@@ -60,7 +60,7 @@ def test_seeds_share_a_pass_and_equal_runs_of_their_own(data_root: Path, tmp_pat
         for scores in ("tiles", "wood"):
             name = f"scores/{scores}.csv"
             assert (folder / name).read_text() == (alone / f"{NAME}_untrained" / name).read_text()
-        model = PaDiM.load(folder / "models/wood.pt", Backbone("resnet18", "random"))
+        model = PaDiM.load(folder / "models/wood.safetensors", Backbone("resnet18", "random"))
         assert model.config.seed == seed
         assert (folder / "index.html").is_file()
     assert rows[0] != rows[4]

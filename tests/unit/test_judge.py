@@ -47,3 +47,9 @@ def test_without_calibration_there_are_scores_and_no_decisions() -> None:
     (item,) = judge.judge(found(1), torch.tensor([3.0]))
     assert (item.score, item.p_value, item.is_defective, item.decision) == (3.0, None, None, "")
     assert "NO DECISIONS" in judge.doubts()[0]
+
+
+def test_a_pixel_level_of_0_is_no_unit() -> None:
+    blank = Calibration(torch.arange(1.0, 10), torch.zeros(len(PIXEL_RATES)))
+    judge = Judge(blank, 0.2, embedding_dim=16)
+    assert (judge.thresholds.pixel, judge.unit) == (0, 4)

@@ -68,7 +68,7 @@ def test_predictions_follow_the_decision_rule(model: PaDiM, folder: Path) -> Non
 
 
 def test_a_saved_model_finds_its_own_backbone(model: PaDiM, folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
+    path = tmp_path / "model.safetensors"
     for given in (str(path), path):
         model.save(given)
         loaded = PaDiM.load(given)
@@ -82,11 +82,11 @@ def test_a_model_whose_weights_are_gone_says_so(folder: Path, tmp_path: Path) ->
 
     torch.save(models.resnet18(weights=None).state_dict(), weights)
     network = Backbone("resnet18", weights)
-    PaDiM(network, config()).fit(folder).save(tmp_path / "model.pt")
+    PaDiM(network, config()).fit(folder).save(tmp_path / "model.safetensors")
     weights.unlink()
     with pytest.raises(ModelError, match=r"weights: model .*weights.pth, which does not exist"):
-        PaDiM.load(tmp_path / "model.pt")
-    assert PaDiM.load(tmp_path / "model.pt", network).gaussian is not None
+        PaDiM.load(tmp_path / "model.safetensors")
+    assert PaDiM.load(tmp_path / "model.safetensors", network).gaussian is not None
 
 
 def test_it_is_a_module(model: PaDiM, backbone: Backbone, folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_before_fit_everything_says_that_it_is_missing(backbone: Backbone, tmp_p
         lambda: blank.score(image),
         lambda: blank.predict(image),
         lambda: blank(crops),
-        lambda: blank.save(tmp_path / "model.pt"),
+        lambda: blank.save(tmp_path / "model.safetensors"),
         lambda: blank.gather(),
     ):
         with pytest.raises(NotFittedError, match="not fitted"):

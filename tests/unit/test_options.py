@@ -70,11 +70,11 @@ def test_values_are_converted() -> None:
 
 
 def test_options_are_frozen_and_hold_no_lists() -> None:
-    predict = ["--model=m.pt", "--input", "a", "b", "--save_path=s"]
+    predict = ["--model=m.safetensors", "--input", "a", "b", "--save_path=s"]
     for options in (
         parse("--classes", "a", "--seeds", "1", "2"),
         parse_predict_options(predict),
-        parse_export_options(["--model=m.pt", "--output=m.onnx"]),
+        parse_export_options(["--model=m.safetensors", "--output=m.onnx"]),
         parse_reproduce_options(["--data_path=d", "--classes", "a"]),
     ):
         values = vars(options)

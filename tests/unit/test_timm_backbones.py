@@ -201,18 +201,18 @@ def test_a_model_file_knows_its_network_and_its_normalisation(
     backbone = Backbone("timm/test_vit", "random")
     assert backbone.mean == (0.5, 0.5, 0.5) != IMAGENET_MEAN
     model, test = PaDiM(backbone, config()).fit(draw(5, 1)), draw(2, 2)
-    model.save(tmp_path / "model.pt")
-    header, _ = read_model_file(tmp_path / "model.pt")
+    model.save(tmp_path / "model.safetensors")
+    header, _ = read_model_file(tmp_path / "model.safetensors")
     assert (header.backbone, header.mean) == ("timm/test_vit", [0.5, 0.5, 0.5])
     maps, scores = model(test)
-    assert torch.equal(PaDiM.load(tmp_path / "model.pt")(test)[0], maps)
+    assert torch.equal(PaDiM.load(tmp_path / "model.safetensors")(test)[0], maps)
     graph_maps, graph_scores = ScoringGraph(model)(test)
     torch.testing.assert_close(graph_maps, maps, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(graph_scores, scores, rtol=1e-4, atol=1e-4)
     other = replace(spec_of("test_vit"), mean=IMAGENET_MEAN)
     monkeypatch.setattr("padim.timm_backbones.timm_spec", lambda _name: other)
     with pytest.raises(ModelError, match=r"was fitted with timm/test_vit.*0.5.*this is.*0.485"):
-        PaDiM.load(tmp_path / "model.pt")
+        PaDiM.load(tmp_path / "model.safetensors")
 
 
 def test_without_timm_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

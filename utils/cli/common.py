@@ -163,7 +163,7 @@ def add_model(group: argparse._ActionsContainer) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="a fitted model: models/CLASS.pt of a run",
+        help="a fitted model: models/CLASS.safetensors of a run",
     )
     group.add_argument(
         "--weights",

@@ -91,8 +91,8 @@ class ClassFeatures:
     def _principal_components(
         self, model: PaDiM, spec: ModelSpec, features: FeatureMaps
     ) -> Reduction | None:
-        """With ``pca``, the first of the components, which are computed once for all models."""
-        if spec.reduction != "pca":
+        """If they are learned, the first components, which are computed once for all models."""
+        if not model.config.is_learned:
             return None
         if spec.layers not in self._components:
             n_channels = sum(model.backbone.channels)

@@ -17,6 +17,7 @@ from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
 from utils.experiment.configuration import ModelSpec
 from utils.experiment.options import RunOptions
+from utils.experiment.stored_class import MODEL
 from utils.report.class_figures import draw_class_figures
 from utils.report.tables import scores_csv
 
@@ -71,6 +72,6 @@ class RunClassWriter:
         return replace(self._record, image_checksum=self._checksum.result())
 
     def _save(self, model: PaDiM) -> None:
-        path = self._stage / "models" / f"{self._item.name}.pt"
+        path = self._stage / MODEL.format(self._item.name)
         is_half = self._options.model_precision == "float16"
         self._saved = self._saver.submit(model.save, path, is_half)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from utils.experiment.options import RunOptions
 from utils.experiment.run_folder import RunFolder
+from utils.experiment.stored_class import MODEL
 from utils.report.seeds import write_seed_tables
 from utils.report.tables import image_checksums, terminal_table
 from utils.system.console import one_line
@@ -36,7 +37,7 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
         print(f"\nTables, curves, figures and models: {folder.path}")
         print(f"To look through: {folder.path / 'index.html'}")
     last = folders[-1]
-    model = last.path / "models" / f"{last.records()[0].class_name}.pt"
+    model = last.path / MODEL.format(last.records()[0].class_name)
     command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
     print(f"To judge your own images: {shlex.join(command)} --save_path judged")
 

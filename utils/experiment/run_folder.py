@@ -28,6 +28,7 @@ from utils.experiment.options import RunOptions
 from utils.experiment.provenance import Provenance
 from utils.experiment.record_store import RecordError, RecordStore, as_read
 from utils.experiment.stored_class import (
+    MODEL,
     PER_CLASS,
     StoredClass,
     outputs_of,
@@ -167,7 +168,7 @@ class RunFolder:
         found = self._finished(item, digest)
         assert found is not None, "only a finished class lacks figures alone"
         try:
-            model = load_model(self.path / "models" / f"{item.name}.pt", backbone)
+            model = load_model(self.path / MODEL.format(item.name), backbone)
         except ModelError as error:
             self._store.forget(item.name)
             raise ModelError(f"{error}; run again to do class {item.name} again") from error

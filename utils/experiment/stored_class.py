@@ -12,7 +12,9 @@ from utils.evaluation.metric_names import METRICS
 from utils.experiment.record_store import Record, RecordError, read_record, read_records
 from utils.report.class_figures import worst_first
 
-PER_CLASS = ("figures/{}", "models/{}.pt", "scores/{}.csv")
+MODEL = "models/{}.safetensors"  # of a class
+SCORES = "scores/{}.csv"
+PER_CLASS = ("figures/{}", MODEL, SCORES)
 CURVES = ("image_roc", "pixel_roc", "pro")
 
 
@@ -62,7 +64,8 @@ class StoredClass:
         ):
             if set(names) != set(given):
                 raise ValueError(f"{kind}: {', '.join(names)} are expected")
-        if {_kind(name) for name in outputs} - {"figures"} != {"models", "scores"}:
+        own = {kind.format(self.stored.name) for kind in (MODEL, SCORES)}
+        if {name for name in outputs if _kind(name) != "figures"} != own:
             raise ValueError("outputs: a model and scores are expected")
         for name in outputs:
             if ".." in PurePosixPath(name).parts or name.startswith("/"):

@@ -68,8 +68,8 @@ class Judge:
 
     Attributes:
         thresholds: None without calibration.
-        unit: the map value that is 1 in maps and overlays: the pixel threshold or, without
-            calibration, the root of d, which distances of normal patches are close to.
+        unit: the map value that is 1 in maps and overlays: the pixel threshold or, if there is
+            none or it is 0, the root of d, which distances of normal patches are close to.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class Judge:
         self.thresholds = (
             None if calibration is None else Thresholds.at(calibration, requested_rate)
         )
-        self.unit = self.thresholds.pixel if self.thresholds else embedding_dim**0.5
+        pixel = self.thresholds.pixel if self.thresholds else 0.0
+        self.unit = pixel if pixel > 0 else embedding_dim**0.5
 
     def judge(self, found: Sequence[FoundImage], scores: torch.Tensor) -> list[Judgement]:
         """Judge images by their scores (B,): above the threshold an image is defective."""
