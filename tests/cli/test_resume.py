@@ -60,8 +60,8 @@ def outputs(save: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
-    table = (folder / "results.csv").read_text().splitlines()
-    return found | {"results.csv": "\n".join(line.rpartition(",")[0] for line in table).encode()}
+    table = {name: row | {"seconds": ""} for name, row in rows(save).items()}
+    return found | {"results.csv": repr(table).encode()}
 
 
 def cut(path: Path) -> None:
