@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
+from padim.folders import Skipped
 
 GOOD = "good"
 ENDINGS = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
@@ -28,6 +30,7 @@ class Sample:
         mask: the ground truth file; None for a good image, and in a class without masks.
         frame: which frame of a video; None for an image file.
         mask_frame: which mask of a ``.npy`` file of many; None for an image file.
+        more_masks: further ground truth files; what one of the masks shows is defective.
     """
 
     path: Path
@@ -35,6 +38,12 @@ class Sample:
     mask: Path | None = None
     frame: int | None = None
     mask_frame: int | None = None
+    more_masks: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the sample: the image, then its masks."""
+        return (self.path, *((self.mask,) if self.mask is not None else ()), *self.more_masks)
 
     @property
     def is_defective(self) -> bool:
@@ -49,13 +58,17 @@ class AnomalyClass:
         name: of the class.
         root: the folder that its images are named from.
         train: training images, all good.
-        test: test images.
+        test: test images; none in a class that is fitted only.
+        skipped: files in the folders of the class that are not used.
+        remarks: what the reader of the numbers must know of the files, a sentence each.
     """
 
     name: str
     root: Path
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:
@@ -68,6 +81,11 @@ class AnomalyClass:
         path = sample.path.relative_to(self.root).as_posix()
         return path if sample.frame is None else f"{path}#{sample.frame}"
 
+    def file_name(self, path: Path) -> str:
+        """The name of any file of the class: its path from the folder of the data set."""
+        inside = path.relative_to(self.root)
+        return (self.name / inside if self.root.name == self.name else inside).as_posix()
+
     def digest(self, with_times: bool = True) -> str:
         """A checksum of the names, sizes and times of the files: it reveals changed data.
 
@@ -79,11 +97,7 @@ class AnomalyClass:
         """
         summary = hashlib.sha256()
         for split, samples in (("train", self.train), ("test", self.test)):
-            files = (
-                (sample.defect, file)
-                for sample in samples
-                for file in filter(None, (sample.path, sample.mask))
-            )
+            files = ((sample.defect, file) for sample in samples for file in sample.files)
             for defect, file in dict.fromkeys(files):  # a video once, not once a frame
                 try:
                     stat = file.stat()
@@ -106,6 +120,12 @@ class AnomalyClass:
             )
 
 
+def counted(skipped: Iterable[Skipped]) -> str:
+    """How many files are skipped for each reason, such as ``3 ending .gif, 1 hidden``."""
+    counts = Counter(one.reason for one in skipped)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
 def checked_class(
     name: str,
     root: Path,
@@ -113,21 +133,25 @@ def checked_class(
     test: Sequence[Sample],
     train_place: Path,
     test_place: str,
+    skipped: Sequence[Skipped] = (),
+    remarks: Sequence[str] = (),
 ) -> AnomalyClass:
     """Make the class of these samples.
 
     Args:
-        name, root, train, test: as ``AnomalyClass`` has them.
-        train_place, test_place: the places that were searched, for messages.
+        name, root, train, test, skipped, remarks: as ``AnomalyClass`` has them.
+        train_place, test_place: the places that were searched, for messages. ``test_place`` is
+            empty if the class may be without test images.
 
     Raises:
         DataError: too few training images, or no test image.
     """
+    unused = f"; not used in {root}: {counted(skipped)}" if skipped else ""
     if len(train) < 2:
         raise DataError(
             f"class {name}: {len(train)} training image{'s' * (len(train) != 1)} in "
-            f"{train_place}; a covariance needs at least 2 ({ENDINGS})"
+            f"{train_place}; a covariance needs at least 2 ({ENDINGS}){unused}"
         )
-    if not test:
-        raise DataError(f"class {name}: no test image in {test_place}")
-    return AnomalyClass(name, root, tuple(train), tuple(test))
+    if not test and test_place:
+        raise DataError(f"class {name}: no test image in {test_place}{unused}")
+    return AnomalyClass(name, root, tuple(train), tuple(test), tuple(skipped), tuple(remarks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from padim.config import IMAGE_SUFFIXES, MAX_BITS
 from padim.errors import ImageError
+from padim.folders import NO_FILE, list_folder
 from padim.image_file import pixels_of, read_image
 
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
@@ -72,25 +72,15 @@ def list_images(images: Images) -> list[ImageSource]:
     return [source for image in images for source in list_images(image)]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted; hidden files and folders are skipped."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(parent, name)
-            for name in sorted(names)
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-    return found
-
-
 def _from_path(path: Path) -> Iterator[ImageSource]:
     if path.is_dir():
-        files = image_files(path)
-        if not files:
+        found = list_folder(path)
+        broken = [one.path for one in found.skipped if one.reason == NO_FILE]
+        if broken:
+            raise ImageError(f"{broken[0]} is {NO_FILE}; replace it or take it out of the folder")
+        if not found.images:
             raise ImageError(f"no image in {path}; expected files *{', *'.join(IMAGE_SUFFIXES)}")
-        yield from map(ImageSource, files)
+        yield from map(ImageSource, found.images)
     elif path.exists():
         yield ImageSource(path)
     else:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasets.types import AnomalyClass, DataError
 from padim.config import MAX_BITS
@@ -32,11 +32,16 @@ class Layout:
         title: its name in the literature.
         module: the module of its layout.
         crop: the default of ``--crop``; None for the whole image. The paper crops MVTec AD only.
+        is_crop_published: whether ``crop`` is for the classes that are published alone. A class of
+            one's own in the same layout is looked at whole.
+        folders: that images are read from, other than one folder for each class.
     """
 
     title: str
     module: str
     crop: int | None = None
+    is_crop_published: bool = False
+    folders: tuple[str, ...] = ()
 
     def find_classes(self, root: Path) -> list[str]:
         """The names of the classes in a folder, in the order of the tables.
@@ -44,7 +49,7 @@ class Layout:
         Raises:
             DataError: the folder does not exist, or is not in this layout.
         """
-        return import_module(f"datasets.layouts.{self.module}").find_classes(root)
+        return self._module.find_classes(root)
 
     def read_class(self, root: Path, name: str) -> AnomalyClass:
         """List the files of a class.
@@ -52,17 +57,50 @@ class Layout:
         Raises:
             DataError: too few images, or masks that are missing or do not fit.
         """
-        return import_module(f"datasets.layouts.{self.module}").read_class(root, name)
+        return self._module.read_class(root, name)
+
+    def crop_of(self, root: Path, name: str) -> int | None:
+        """The default of ``--crop`` for a class; None for the whole image."""
+        is_own = self.is_crop_published and not self._module.has_published_counts(root, name)
+        return None if is_own else self.crop
+
+    @property
+    def _module(self) -> Any:
+        return import_module(f"datasets.layouts.{self.module}")
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "mvtec": Layout("MVTec AD", "mvtec", 224),
+    "mvtec": Layout("MVTec AD", "mvtec", 224, is_crop_published=True),
     "rd_mvtec": Layout("Rd-MVTec AD", "mvtec", 224),
-    "shanghaitech": Layout("ShanghaiTech Campus", "shanghaitech"),
+    "shanghaitech": Layout("ShanghaiTech Campus", "shanghaitech", folders=("training", "testing")),
     "visa": Layout("VisA", "visa"),
     "btad": Layout("BTAD", "btad"),
     "mpdd": Layout("MPDD", "mvtec"),  # published as MVTec AD is
 }
+
+
+def choose_crops(layout: Layout, root: Path, resize: int, crop: int | None) -> dict[str, int]:
+    """The side of the crop of every class in a folder.
+
+    Args:
+        layout: of the folder.
+        root: the folder.
+        resize: side of the resized image.
+        crop: as asked for; None for the default of each class.
+
+    Raises:
+        DataError: as ``find_classes``, or a default is larger than ``resize``.
+    """
+    crops = {
+        name: crop or layout.crop_of(root, name) or resize for name in layout.find_classes(root)
+    }
+    for name, side in crops.items():
+        if side > resize:
+            raise DataError(
+                f"--resize {resize} is smaller than the crop of class {name}, {side} by default; "
+                "give a --crop as well"
+            )
+    return crops
 
 
 def preprocessing_of(
@@ -83,6 +121,52 @@ def preprocessing_of(
     from padim.preprocessing import Preprocessing
 
     return Preprocessing(resize, crop, bits)
+
+
+def preprocessing_by_class(
+    dataset: str,
+    classes: Sequence[AnomalyClass],
+    resize: int,
+    crops: Mapping[str, int],
+    version: int | None,
+    bits: int = MAX_BITS,
+) -> Preprocessing:
+    """The preprocessing of the images of some classes, each with its own crop.
+
+    Args:
+        dataset, resize, version, bits: as in ``preprocessing_of``.
+        classes: the classes.
+        crops: side of the crop of every class.
+    """
+    by_folder = {item.root: crops[item.name] for item in classes}
+    largest = max(by_folder.values(), default=resize)
+    if len(set(by_folder.values())) < 2:
+        return preprocessing_of(dataset, resize, largest, version, bits)
+    from datasets.loading.by_folder import FolderPreprocessing
+
+    return FolderPreprocessing(resize, largest, bits, tuple(by_folder.items()))
+
+
+def check_outside(layout: Layout, root: Path, folder: Path, option: str) -> None:
+    """Check that results do not go where the next run finds them and takes them for images.
+
+    Args:
+        layout: of the data set.
+        root: folder of the data set.
+        folder: that is written to.
+        option: that names it.
+
+    Raises:
+        DataError: it is inside a class, or in another folder that images are read from.
+    """
+    written, inside = folder.resolve(), root.resolve()
+    read = [root / name for name in (*layout.find_classes(root), *layout.folders)]
+    for place in read:
+        if place.is_dir() and written.is_relative_to(place.resolve()):
+            raise DataError(
+                f"{option} {folder} is inside {place}, which images are read from: the next run "
+                f"would take it for images; give a folder outside {inside}"
+            )
 
 
 def choose_classes(layout: Layout, root: Path, wanted: Sequence[str] | None) -> list[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.layouts.files import check_mask_size, check_root, folders_in, images_in, some_of
+from datasets.layouts.files import check_root, folders_in, list_images, some_of
+from datasets.layouts.masks import find_masks
 from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
 
 OK, KO = "ok", "ko"
@@ -39,20 +40,19 @@ def read_class(root: Path, name: str) -> AnomalyClass:
         DataError: too few training images, no test image, a mask missing or of another size.
     """
     folder = root / name
-    train = [Sample(path) for path in images_in(folder / "train" / OK)]
-    good = [Sample(path, GOOD) for path in images_in(folder / "test" / OK)]
-    truth = folder / "ground_truth" / KO
-    masks = {path.stem: path for path in images_in(truth)}
-    defective = [
-        Sample(path, KO, _mask_of(path, masks, truth)) for path in images_in(folder / "test" / KO)
-    ]
-    place = f"{folder / 'test'}; expected images in test/ok and test/ko"
-    return checked_class(name, folder, train, good + defective, folder / "train" / OK, place)
-
-
-def _mask_of(image: Path, masks: dict[str, Path], truth: Path) -> Path:
-    mask = masks.get(image.stem)
-    if mask is None:
-        raise DataError(f"no mask for {image}: expected {truth / image.stem} with any image ending")
-    check_mask_size(image, mask)
-    return mask
+    train, good, defective = (
+        list_images(folder / part) for part in (f"train/{OK}", f"test/{OK}", f"test/{KO}")
+    )
+    test = [Sample(path, GOOD) for path in good.images]
+    test += [Sample(path, KO) for path in defective.images]
+    masked = find_masks(folder, test, is_required=True)
+    return checked_class(
+        name,
+        folder,
+        [Sample(path) for path in train.images],
+        masked.samples,
+        folder / "train" / OK,
+        f"{folder / 'test'}; expected images in test/ok and test/ko",
+        [*train.skipped, *good.skipped, *defective.skipped, *masked.skipped],
+        masked.remarks,
+    )

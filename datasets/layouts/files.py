@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from datasets.types import DataError
-from padim.config import IMAGE_SUFFIXES
+from padim.folders import Listing, Skipped, list_folder, reason_not_searched
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by name; hidden files are not images."""
+def list_images(folder: Path, left_out: Collection[Path] = ()) -> Listing:
+    """The image files below a folder, and the files there that are not used; empty ones are not.
+
+    Args:
+        folder: to be searched; it need not exist.
+        left_out: folders that are not entered, as if they were not there.
+    """
     if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    )
+        return Listing()
+    found = list_folder(folder, left_out)
+    empty = [path for path in found.images if path.stat().st_size == 0]
+    if empty:
+        found.images = [path for path in found.images if path not in set(empty)]
+        found.skipped += [Skipped(path, "empty") for path in empty]
+    return found
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in a folder, without the hidden ones."""
+    """The names of the folders in a folder, without hidden ones and those of operating systems."""
     if not folder.is_dir():
         return []
     return [
         entry.name
         for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
+        if entry.is_dir() and reason_not_searched(entry.name) is None
     ]
 
 

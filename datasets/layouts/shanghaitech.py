@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.layouts.files import check_root, folders_in, images_in, some_of
+from datasets.layouts.files import check_root, folders_in, list_images, some_of
 from datasets.loading.video import count_frames, mask_stack
 from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
+from padim.folders import Skipped
 from padim.image_file import image_size
 
 ABNORMAL = "abnormal"
@@ -49,16 +50,18 @@ def read_class(root: Path, name: str) -> AnomalyClass:
         DataError: too few frames, a video that cannot be read, or masks that are missing or do not
             fit the frames.
     """
+    skipped: list[Skipped] = []
     train = [
         sample
         for video in _training_videos(root)
         if _scene(video.name) == name
-        for sample in _frames_of(video)
+        for sample in _frames_of(video, skipped)
     ]
     folder = root / "testing" / "frames"
     videos = sorted(video for video in folders_in(folder) if _scene(video) == name)
-    test = [sample for video in videos for sample in _test_frames(root / "testing", video)]
-    return checked_class(name, root, train, test, root / "training", f"{folder}/{name}_*")
+    test = [sample for video in videos for sample in _test_frames(root / "testing", video, skipped)]
+    place = f"{folder}/{name}_*"
+    return checked_class(name, root, train, test, root / "training", place, skipped)
 
 
 def _scene(name: str) -> str:
@@ -79,14 +82,21 @@ def _training_videos(root: Path) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def _frames_of(video: Path) -> list[Sample]:
+def _frames_of(video: Path, skipped: list[Skipped]) -> list[Sample]:
     if video.is_dir():
-        return [Sample(path) for path in _in_order(images_in(video))]
+        return [Sample(path) for path in _in_order(_images(video, skipped))]
     return [Sample(video, frame=index) for index in range(count_frames(video))]
 
 
-def _test_frames(testing: Path, video: str) -> list[Sample]:
-    frames = _in_order(images_in(testing / "frames" / video))
+def _images(folder: Path, skipped: list[Skipped]) -> list[Path]:
+    """The images of a folder; what is not used there is added to ``skipped``."""
+    found = list_images(folder)
+    skipped += found.skipped
+    return found.images
+
+
+def _test_frames(testing: Path, video: str, skipped: list[Skipped]) -> list[Sample]:
+    frames = _in_order(_images(testing / "frames" / video, skipped))
     masks = testing / "test_pixel_mask" / f"{video}.npy"
     if not masks.is_file():
         raise DataError(f"no masks for {testing / 'frames' / video}: expected {masks}")

@@ -50,7 +50,7 @@ class ImageCache:
             DataError: the image or its mask cannot be read, or the folder not be written.
         """
         path = self.folder / self._name(sample)
-        kept = self._kept(path)
+        kept = self._kept(path, self.preprocessing.of(sample.path).crop)
         if kept is not None:
             return kept[:3], kept[3].bool()
         image, mask = read_sample(sample, self.preprocessing)
@@ -62,9 +62,8 @@ class ImageCache:
         for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
             sweep(folder)
 
-    def _kept(self, path: Path) -> torch.Tensor | None:
-        """The pixels (4, crop, crop) of a file; None if there is none that is whole."""
-        side = self.preprocessing.crop
+    def _kept(self, path: Path, side: int) -> torch.Tensor | None:
+        """The pixels (4, side, side) of a file; None if there is none that is whole."""
         size = 4 * side * side
         try:
             # Mapped, not read: a part in the machine's file cache costs one copy.
@@ -83,7 +82,7 @@ class ImageCache:
     def _name(self, sample: Sample) -> str:
         how = self.preprocessing.of(sample.path)
         facts: list[object] = [VERSION, how, sample.frame, sample.mask_frame]
-        for file in filter(None, (sample.path, sample.mask)):
+        for file in sample.files:
             try:
                 stat = file.stat()
             except OSError as error:
@@ -122,6 +121,9 @@ def read_sample(sample: Sample, preprocessing: Preprocessing) -> tuple[torch.Ten
         image = how.crop_of(read_frame(sample.path, sample.frame))
     if sample.mask is None:
         return image, torch.zeros(image.shape[1:], dtype=torch.bool)
-    if sample.mask_frame is None:
-        return image, how.crop_of_mask(read_mask(sample.mask, sample.path))
-    return image, how.crop_of_mask(mask_of_frame(sample.mask, sample.mask_frame))
+    if sample.mask_frame is not None:
+        return image, how.crop_of_mask(mask_of_frame(sample.mask, sample.mask_frame))
+    masks = [
+        how.crop_of_mask(read_mask(path, sample.path)) for path in (sample.mask, *sample.more_masks)
+    ]
+    return image, torch.stack(masks).any(dim=0)

@@ -15,9 +15,18 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from datasets.loading.workers import BatchReader, Hooks, Reading
-from datasets.types import DataError
+from datasets.types import DataError, counted
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
+from padim.folders import (
+    NO_FILE,
+    RESULTS,
+    Skipped,
+    are_results,
+    list_folder,
+    reason_no_image,
+    reason_not_searched,
+)
 from padim.image_file import read_image
 from padim.preprocessing import Preprocessing
 
@@ -56,16 +65,20 @@ class FolderBatch:
         return len(self.found) + len(self.failed)
 
 
-def find_images(inputs: Sequence[Path], left_out: Sequence[Path] = ()) -> list[FoundImage]:
+def find_images(
+    inputs: Sequence[Path], left_out: Sequence[Path] = (), unused: list[Skipped] | None = None
+) -> list[FoundImage]:
     """All images in folders, however deep, and single files, in the order of their names.
 
-    Hidden files and folders are skipped. A folder that is reached twice, be it through a symbolic
-    link, is searched once. With several inputs, names begin with the folder's own; where two would
-    still be the same, a number is added.
+    Which files are images is decided by their names, by one rule for the files of a folder and for
+    those that are named. A folder that is reached twice, through a symbolic link, is searched once.
+    With several inputs, names begin with the folder's own; where two would still be the same, a
+    number is added.
 
     Args:
-        inputs: folders and files; a file that is named is taken whatever it is called.
+        inputs: folders and files.
         left_out: folders inside the inputs that are not searched.
+        unused: the files that are not used are added to it.
 
     Raises:
         DataError: an input is missing, or there is no image.
@@ -73,16 +86,19 @@ def find_images(inputs: Sequence[Path], left_out: Sequence[Path] = ()) -> list[F
     skipped = {path.resolve() for path in left_out}
     seen: set[tuple[int, int]] = set()
     names: dict[str, int] = {}
+    unused = [] if unused is None else unused
     found = []
     for given in inputs:
         if not given.exists():
             raise DataError(f"--input {given} does not exist")
         prefix = given.resolve().name if given.is_file() or len(inputs) > 1 else ""
-        for path, name in _walk(given, prefix, skipped, seen):
+        for path, name in _walk(given, prefix, skipped, seen, unused):
             found.append(FoundImage(path, _unlike(names, name)))
     if not found:
         searched = ", ".join(map(str, inputs))
-        raise DataError(f"no image in {searched}; expected files *{', *'.join(IMAGE_SUFFIXES)}")
+        why = f"; not used: {counted(unused)}" if unused else ""
+        expected = f"expected files *{', *'.join(IMAGE_SUFFIXES)}"
+        raise DataError(f"no image in {searched}; {expected}{why}")
     return found
 
 
@@ -132,7 +148,11 @@ def _collate(
 
 
 def _walk(
-    given: Path, prefix: str, skipped: set[Path], seen: set[tuple[int, int]]
+    given: Path,
+    prefix: str,
+    skipped: set[Path],
+    seen: set[tuple[int, int]],
+    unused: list[Skipped],
 ) -> Iterator[tuple[Path, str]]:
     """The images of an input, each with its name, depth first."""
     waiting = [(given, prefix)]
@@ -140,9 +160,13 @@ def _walk(
         path, name = waiting.pop()
         try:
             status = path.stat()
-            if stat.S_ISREG(status.st_mode):
-                yield path, name
             if not stat.S_ISDIR(status.st_mode):
+                why = reason_no_image(path.name)
+                why = why or (None if stat.S_ISREG(status.st_mode) else NO_FILE)
+                if why is None:
+                    yield path, name
+                else:
+                    unused.append(Skipped(path, why))
                 continue
             if (status.st_dev, status.st_ino) in seen:
                 continue
@@ -150,28 +174,24 @@ def _walk(
             if path != given and path.resolve() in skipped:
                 continue
             entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
-        except OSError:  # a folder that may not be looked into: reading it as an image says so
-            yield path, name
+        except OSError:  # a broken link, or a folder that may not be looked into: reading says so
+            if path == given or reason_no_image(path.name) is None or path.is_dir():
+                yield path, name
+            else:
+                unused.append(Skipped(path, reason_no_image(path.name) or NO_FILE))
+            continue
+        why = None
+        if path != given:
+            why = reason_not_searched(path.name)
+            why = why or (RESULTS if are_results([entry.name for entry in entries]) else None)
+        if why is not None:
+            inside = list_folder(path)
+            files = (*inside.images, *(one.path for one in inside.skipped))
+            unused += [Skipped(file, why) for file in files]
             continue
         waiting += [
-            (path / entry.name, f"{name}/{entry.name}" if name else entry.name)
-            for entry in entries
-            if not entry.name.startswith(".") and (_is_folder(entry) or _is_image(entry))
+            (path / entry.name, f"{name}/{entry.name}" if name else entry.name) for entry in entries
         ]
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle
-        return False
-
-
-def _is_image(entry: os.DirEntry) -> bool:
-    """By its name; a broken link is one too, so that it is reported, a pipe is not."""
-    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
-        return False
-    return entry.is_symlink() or entry.is_file()
 
 
 def _unlike(names: dict[str, int], name: str) -> str:

@@ -146,7 +146,7 @@ def test_good_images_are_judged_and_bad_ones_reported(model_file: Path, tmp_path
     assert page.count('<img src="overlays/') == 3
     assert not [path for path in files(tmp_path) if "partial" in path]
     assert {path for path in files(save) if "/" not in path} == {
-        *(".lock", "scores.csv", "failed.csv", "summary.json", "index.html")
+        *(".lock", "scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html")
     }
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 

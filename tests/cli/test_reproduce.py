@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from helpers import LONG, draw_class, expect_one_line
 
+from datasets.layouts import mvtec
 from datasets.layouts.mvtec import OBJECTS, TEXTURES, read_class
 from datasets.masks import read_mask
 from padim.backbones import Backbone
@@ -69,10 +71,12 @@ def untimed(save: Path) -> tuple[list[str], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("data")
     draw_class(root, "bottle")
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mvtec.COUNTS, "bottle", (6, 6))  # it passes for MVTec AD's own
+        yield root
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torchvision import models
 
+from datasets.layouts import mvtec
 from datasets.layouts.mvtec import read_class
 from datasets.masks import read_mask
 from datasets.types import Sample
@@ -139,8 +140,11 @@ def test_each_curve_is_drawn_in_its_place(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "Pixel" in axes[1].get_title()
 
 
-def test_only_the_papers_protocol_is_compared(tmp_path: Path) -> None:
+def test_only_the_papers_protocol_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw_class(tmp_path / "data", "bottle")
+    monkeypatch.setitem(mvtec.COUNTS, "bottle", (6, 6))  # it passes for MVTec AD's own
     weights = tmp_path / "weights.pth"
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -364,9 +364,10 @@ def test_options_of_data_sets(options: list[str], words: str, tmp_path: Path, ca
 def test_the_crop_is_the_data_sets(data_root: Path) -> None:
     from utils.cli.run_options import parse_run_options
 
-    for dataset, crop in (("mvtec", 224), ("rd_mvtec", 224), ("visa", 256), ("shanghaitech", 256)):
+    for dataset, crop in (("rd_mvtec", 224), ("visa", 256), ("shanghaitech", 256), ("mvtec", None)):
         argv = [f"--data_path={data_root}", f"--dataset={dataset}"]
-        assert parse_run_options("resnet18", argv).crop == crop
+        assert parse_run_options("resnet18", argv).crop == crop  # None: as each class has it
+    assert parse_run_options("resnet18", ["--crop=none", "--resize=99"]).crop == 99
 
 
 def test_class_digests_notice_a_change(data_root: Path) -> None:

@@ -35,7 +35,7 @@ def parse(*argv: str) -> RunOptions:
 
 def test_defaults_are_the_papers() -> None:
     options = parse()
-    assert (options.resize, options.crop, options.epsilon, options.sigma) == (256, 224, 0.01, 4.0)
+    assert (options.resize, options.crop, options.epsilon, options.sigma) == (256, None, 0.01, 4.0)
     assert (options.reduction, options.embedding_dim, options.seed) == ("random", 100, 0)
     assert (options.data_path, options.save_path) == (None, Path("result"))
     assert (options.weights, options.figures, options.device) == ("imagenet", None, "auto")
@@ -130,7 +130,7 @@ def test_weights_that_name_no_backbone_are_refused(given: list[str]) -> None:
         (["--figures", "some"], "'some' is not all, none or a whole number"),
         (["--device", "cuda:128"], "'cuda:128' is not auto"),
         (["--device", "cuda:\u00b2"], "is not auto"),
-        (["--sigma", "1e10"], "--sigma 1e+10 is larger than the image, 224 pixels"),
+        (["--sigma", "1e10"], "--sigma 1e+10 is larger than the image, 256 pixels"),
         (["--epsilon", "1e300"], "at most 1e+06"),
         (["--layers", ","], "--layers names no layer"),
         (["--reduction", "none", "--embedding_dim", "5"], "--reduction none keeps all channels"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import class_record, image_record
 
-from datasets.layouts.mvtec import OBJECTS, TEXTURES
+from datasets.layouts.mvtec import COUNTS, OBJECTS, TEXTURES
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.draws import pack
 from utils.evaluation.metric_names import METRICS
@@ -22,21 +22,45 @@ from utils.report.text import DASH, format_number
 
 
 def record(name: str, value: float, **metrics: float | None) -> ClassRecord:
-    return class_record(name, metrics=dict.fromkeys(METRICS, value) | metrics)
+    """A class with the counts of MVTec AD, if it is called like one of its classes."""
+    n_train, n_test = COUNTS.get(name, (10, 4))
+    numbers = dict.fromkeys(METRICS, value) | metrics
+    return class_record(name, metrics=numbers, n_train=n_train, n_test=n_test)
 
 
-def test_means_are_over_groups_and_over_numbers_that_exist() -> None:
-    records = [record("wood", 0.5), record("bottle", 0.9, pro=None), record("mine", 0.7)]
+def test_means_are_over_whole_groups_and_over_numbers_that_exist() -> None:
+    textures = [record(name, 0.5) for name in TEXTURES]
+    records = [*textures, record("bottle", 0.9, pro=None), record("mine", 0.7)]
     rows = {row.name: row for row in result_rows(records)}
-    assert list(rows) == ["wood", "bottle", "mine", "textures", "objects", "all"]
-    assert rows["textures"].label == "mean of 1 of 5 textures"
-    assert rows["all"].label == "mean of 3 classes"
+    assert list(rows) == [*TEXTURES, "bottle", "mine", "textures", "all"]
+    assert rows["textures"].label == "mean of 5 textures"
+    assert rows["all"].label == "mean of 7 classes"
     assert rows["textures"].metrics["pro"] == 0.5
-    assert rows["objects"].metrics["pro"] is None
-    assert rows["all"].metrics["pro"] == pytest.approx(0.6)
-    assert rows["all"].metrics["image_auroc"] == pytest.approx(0.7)
-    assert (rows["all"].n_train, rows["all"].seconds) == (30, 3.75)
-    assert "objects" not in [row.name for row in result_rows(records[:1])]
+    assert rows["all"].metrics["pro"] == pytest.approx((5 * 0.5 + 0.7) / 6)
+    assert rows["all"].metrics["image_auroc"] == pytest.approx((5 * 0.5 + 0.9 + 0.7) / 7)
+    assert (rows["all"].n_train, rows["all"].seconds) == (1266 + 209 + 10, 7 * 1.25)
+
+
+@pytest.mark.parametrize("name", ["wood", "bottle", "mine"])
+def test_one_class_has_no_mean(name: str) -> None:
+    assert [row.name for row in result_rows([record(name, 0.5)])] == [name]
+
+
+@pytest.mark.parametrize("change", [(1, 0), (0, -1), (-1, 1)])
+def test_a_class_that_only_has_the_name_of_one_of_mvtec_ads_is_no_part_of_it(change) -> None:
+    records = [record(name, 0.9) for name in TEXTURES + OBJECTS]
+    n_train, n_test = COUNTS["tile"]
+    counts = {"n_train": n_train + change[0], "n_test": n_test + change[1]}
+    at = TEXTURES.index("tile")
+    records[at] = replace(records[at], **counts)
+    assert [row.name for row in result_rows(records) if row.is_mean] == ["objects", "all"]
+    text = results_markdown("a run", "resnet18_rd100", records, [], None)
+    compared = text.partition("## Comparison")[2]
+    assert "| tile |" not in compared
+    assert "| wood |" in compared
+    assert "| objects |" in compared
+    assert "Not compared: tile." in compared
+    assert "Not compared: the means of textures, all." in compared
 
 
 def test_csv_reads_back_with_full_precision_and_empty_fields() -> None:

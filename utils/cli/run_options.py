@@ -161,8 +161,8 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--crop",
         type=_crop,
-        help="side of the centre crop in pixels, or none; default: "
-        f"{LAYOUTS['mvtec'].crop} for MVTec AD and Rd-MVTec AD, none for other data sets",
+        help="side of the centre crop in pixels, or none for the whole image; default: "
+        f"{LAYOUTS['mvtec'].crop} for the classes of MVTec AD and Rd-MVTec AD, none for all others",
     )
     data.add_argument(
         "--bits",
@@ -267,19 +267,21 @@ def _complete_data(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--rd_version applies to --dataset rd_mvtec only")
     if args.dataset == "rd_mvtec" and args.rd_version is None:
         args.rd_version = 0
-    if args.crop is None:
-        args.crop = LAYOUTS[args.dataset].crop or args.resize
+    layout = LAYOUTS[args.dataset]
+    if args.crop is None and not layout.is_crop_published:
+        args.crop = layout.crop or args.resize  # else the classes decide, when they are known
     if args.crop == "none":
         args.crop = args.resize
-    if args.crop > args.resize:
+    if args.crop is not None and args.crop > args.resize:
         parser.error(f"--crop {args.crop} is larger than --resize {args.resize}")
 
 
 def _complete_method(parser: Parser, args: argparse.Namespace, defaults: PaDiMConfig) -> None:
     if args.seeds is not None and len(set(args.seeds)) < len(args.seeds):
         parser.error("--seeds names one twice")
-    if args.sigma > args.crop:
-        parser.error(f"--sigma {args.sigma:g} is larger than the image, {args.crop} pixels")
+    side = args.crop or args.resize
+    if args.sigma > side:
+        parser.error(f"--sigma {args.sigma:g} is larger than the image, {side} pixels")
     if args.reduction == "none" and args.embedding_dim is not None:
         parser.error(
             "--embedding_dim: --reduction none keeps all channels; give another --reduction"

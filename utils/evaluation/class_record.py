@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from datasets.summary import DataSummary
+from datasets.types import AnomalyClass
 from utils.evaluation.draws import unpack
 from utils.evaluation.schema import (
     Fields,
@@ -133,6 +135,36 @@ class ImageThreshold:
 
 
 @dataclass(frozen=True)
+class SkippedFile:
+    """A file of the data set that was not used.
+
+    Attributes:
+        path: from the folder of the data set.
+        reason: why, in a few words.
+    """
+
+    path: str
+    reason: str
+
+    @classmethod
+    def from_json(cls, content: object) -> SkippedFile:
+        """The file of a decoded JSON object.
+
+        Raises:
+            ValueError: it is not a whole one, or holds more.
+        """
+        fields = Fields(content)
+        record = cls(fields.take("path", text), fields.take("reason", text))
+        fields.end()
+        return record
+
+
+def skipped_files(item: AnomalyClass) -> tuple[SkippedFile, ...]:
+    """The files of a class that are not used."""
+    return tuple(SkippedFile(item.file_name(one.path), one.reason) for one in item.skipped)
+
+
+@dataclass(frozen=True)
 class ClassRecord:
     """The results of one class.
 
@@ -152,6 +184,10 @@ class ClassRecord:
         data_digest: checksum of the names, sizes and times of the files of the class; None until
             it is known.
         image_checksum: of what is in the files; None until it is known.
+        data: what the class consists of; None until it is known.
+        skipped: the files of the class that were not used.
+        training_scores: image scores of the training images, each left out of its model, ascending;
+            empty without a calibration.
     """
 
     class_name: str
@@ -168,6 +204,9 @@ class ClassRecord:
     images: tuple[ImageRecord, ...]
     data_digest: str | None
     image_checksum: str | None
+    data: DataSummary | None = None
+    skipped: tuple[SkippedFile, ...] = ()
+    training_scores: tuple[float, ...] = ()
 
     @property
     def n_good(self) -> int:
@@ -212,6 +251,9 @@ class ClassRecord:
             images=fields.take("images", several(ImageRecord.from_json)),
             data_digest=fields.take("data_digest", optional(text)),
             image_checksum=fields.take("image_checksum", optional(text)),
+            data=fields.take("data", optional(_data_summary)),
+            skipped=fields.take("skipped", several(SkippedFile.from_json)),
+            training_scores=fields.take("training_scores", several(number)),
         )
         fields.end()
         if len(record.images) != record.n_test:
@@ -235,3 +277,25 @@ def _curve(value: object) -> CurvePoints:
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ValueError("a curve is two lists of one length")
     return list(axes[0]), list(axes[1])
+
+
+def _data_summary(value: object) -> DataSummary:
+    fields = Fields(value)
+    summary = DataSummary(
+        n_images=fields.take("n_images", count),
+        endings=fields.take("endings", mapping(count)),
+        sides=fields.take("sides", optional(_size)),
+        n_not_square=fields.take("n_not_square", count),
+        not_square=fields.take("not_square", optional(_size)),
+        skipped=fields.take("skipped", mapping(count)),
+        unseen=fields.take("unseen", share),
+    )
+    fields.end()
+    return summary
+
+
+def _size(value: object) -> tuple[int, int]:
+    sides = several(count)(value)
+    if len(sides) != 2:
+        raise ValueError("a size is two counts")
+    return sides[0], sides[1]

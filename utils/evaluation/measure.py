@@ -54,7 +54,11 @@ def measure_class(
         n_train=len(item.train),
         n_test=len(item.test),
         seconds=None,
-        notes=_notes(item, labels, pixels) + _calibration_notes(calibration, rate, len(item.train)),
+        notes=(
+            *_notes(item, labels, pixels),
+            *(() if item.test else _training_notes(calibration, rate)),
+            *_calibration_notes(calibration, rate, len(item.train)),
+        ),
         threshold=choose_threshold(calibration, rate, ranked.images, pixels),
         image_threshold=image_threshold,
         curves={
@@ -65,6 +69,7 @@ def measure_class(
         images=_image_records(item, scored, labels, calibration, image_threshold),
         data_digest=None,
         image_checksum=None,
+        training_scores=() if calibration is None else tuple(calibration.image_scores.tolist()),
     )
 
 
@@ -83,7 +88,9 @@ class _Ranked:
 
     @classmethod
     def of(cls, item: AnomalyClass, scored: ClassScores) -> _Ranked:
-        labels = np.array([sample.is_defective for sample in item.test])
+        labels = np.array([sample.is_defective for sample in item.test], bool)
+        if not item.test:
+            return cls(labels, None, None)
         is_defective = torch.from_numpy(labels)
         images = rank(torch.from_numpy(scored.scores), is_defective, tuple(RECALL_RATES.values()))
         pixels = None
@@ -197,6 +204,8 @@ def _image_records(
 
 
 def _notes(item: AnomalyClass, labels: np.ndarray, pixels: PixelMetrics | None) -> tuple[str, ...]:
+    if not len(labels):
+        return ()
     if labels.all() or not labels.any():
         kind = "defective" if labels.all() else "good"
         return (f"all test images are {kind}: there is no metric that ranks the two kinds",)
@@ -205,6 +214,18 @@ def _notes(item: AnomalyClass, labels: np.ndarray, pixels: PixelMetrics | None) 
     if pixels is None:
         return ("all masks are black, or all white, within the crop: image-level numbers only",)
     return ()
+
+
+def _training_notes(calibration: Calibration | None, rate: float) -> tuple[str, ...]:
+    """What is known of a class without test images."""
+    if calibration is None:
+        return ("no test images: the model is fitted",)
+    scores, threshold = calibration.image_scores, calibration.image_threshold(rate)
+    low, high = float(scores.min()), float(scores.max())
+    return (
+        f"no test images: the model is fitted and calibrated. Training images, each left out of "
+        f"its model, score {low:.5g} to {high:.5g}; an image above {threshold:.5g} is defective",
+    )
 
 
 def _calibration_notes(

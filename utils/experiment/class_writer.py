@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
+from datasets.layouts import preprocessing_of
+from datasets.loading.empty_masks import empty_masks
 from datasets.types import AnomalyClass
 from padim.model import PaDiM
-from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
 from utils.experiment.configuration import ModelSpec
+from utils.experiment.data_report import summary_of
 from utils.experiment.options import RunOptions
 from utils.experiment.stored_class import MODEL
 from utils.report.class_figures import draw_class_figures
@@ -28,14 +31,21 @@ class RunClassWriter:
     Args:
         item: the class.
         options: of the run.
+        crop: side of the crop of the class.
         stage: the folder of its files.
         saver: the thread that writes the model, then makes the checksum of the images.
     """
 
     def __init__(
-        self, item: AnomalyClass, options: RunOptions, stage: Path, saver: ThreadPoolExecutor
+        self,
+        item: AnomalyClass,
+        options: RunOptions,
+        crop: int,
+        stage: Path,
+        saver: ThreadPoolExecutor,
     ) -> None:
-        self._item, self._options, self._stage, self._saver = item, options, stage, saver
+        self._item, self._options, self._crop = item, options, crop
+        self._stage, self._saver = stage, saver
         self._saved: Future[None] | None = None
         self._checksum: Future[str] | None = None
         self._record: ClassRecord | None = None
@@ -54,11 +64,25 @@ class RunClassWriter:
         item, options = self._item, self._options
         self._checksum = self._saver.submit(image_checksum, item)
         record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
+        record = self._with_data(record, scores)
         figures = draw_class_figures(record, item, scores, options.figures, self._stage)
         self._record = record.with_figures(figures)
         path = self._stage / "scores" / f"{item.name}.csv"
         text = scores_csv(self._record)
         path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+    def _with_data(self, record: ClassRecord, scores: ClassScores) -> ClassRecord:
+        """The record with what is said of the images and masks."""
+        item, options = self._item, self._options
+        preprocessing = preprocessing_of(
+            options.dataset, options.resize, self._crop, options.rd_version
+        )
+        return replace(
+            record,
+            data=summary_of(item, options.dataset, options.resize, self._crop),
+            skipped=skipped_files(item),
+            notes=(*item.remarks, *record.notes, *empty_masks(item, scores.masks, preprocessing)),
+        )
 
     def results(self) -> Sequence[Mapping[str, float | None]]:
         """The metrics of the class."""

@@ -62,12 +62,12 @@ def reason_text(reason: Reason | None, options: RunOptions) -> str | None:
 
 
 def _other_options(options: RunOptions) -> list[str]:
-    """The options that are not those of the paper."""
+    """The options that are not those of the paper; the default crop of a class is."""
     paper = PaDiMConfig()
     other = [
         f"--{name} {getattr(options, name):g}"
         for name in ("resize", "crop", "epsilon", "sigma")
-        if getattr(options, name) != getattr(paper, name)
+        if getattr(options, name) not in (None, getattr(paper, name))
     ]
     if options.network_precision != "float32":
         other.append(f"--network_precision {options.network_precision}")

@@ -32,6 +32,9 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
             names = ", ".join(record.class_name for record in records)
             print(one_line(f"the means are over all classes of this folder: {names}"))
         print(image_checksums(records))
+        for record in records:
+            for note in record.notes:
+                print(one_line(f"{record.class_name}: {note}"))
         if n_kept:
             print(f"classes that were there already: {n_kept} (--overwrite does them again)")
         print(f"\nTables, curves, figures and models: {folder.path}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.loading.labelled import Batch, ImageStream
@@ -107,7 +107,8 @@ class Engine:
 
     Attributes:
         networks: by the name of the backbone.
-        protocol: of the models.
+        protocol: of the models, but for the crop.
+        crops: side of the crop of every class.
         processes: that share the images of a class.
         scratch: folder of the file for feature maps that memory is too small for.
         lines: said when a class is finished.
@@ -115,6 +116,7 @@ class Engine:
 
     networks: Mapping[str, Network]
     protocol: Protocol
+    crops: Mapping[str, int]
     processes: Processes
     scratch: Path
     lines: ClassLines
@@ -138,11 +140,12 @@ class Engine:
             by_backbone.setdefault(task.job.backbone, []).append(task)
         if len(by_backbone) > 1:
             train, test = list(train), list(test)
+        protocol = replace(self.protocol, crop=self.crops[work.item.name])
         is_shared = sum(len(task.job.models) for task in work.tasks) > 1
         folder = self.scratch if is_shared else None
         n_train, is_shown = len(work.item.train), self.processes.is_first and len(work.tasks) > 1
         for name, tasks in by_backbone.items():
-            shared = (self.protocol, self.processes, folder)
+            shared = (protocol, self.processes, folder)
             features = ClassFeatures(self.networks[name], train, test, counts, n_train, *shared)
             what = f"{work.item.name}, {name}"
             for task in progress(tasks, len(tasks), what, "models", "model", is_shown):

@@ -17,7 +17,8 @@ class RunOptions:
         save_path: folder that results go to.
         classes: classes to run; None for all.
         resize: side in pixels of the resized image.
-        crop: side in pixels of the centre crop, at most ``resize``.
+        crop: side in pixels of the centre crop, at most ``resize``; None for the default of each
+            class.
         bits: that hold the values of 16-bit images, 8 to 16.
         weights: ``imagenet``, ``random`` or the path of a file.
         layers: feature layers; None for the paper's.
@@ -45,7 +46,7 @@ class RunOptions:
     save_path: Path
     classes: tuple[str, ...] | None
     resize: int
-    crop: int
+    crop: int | None
     bits: int
     weights: str
     layers: tuple[str, ...] | None

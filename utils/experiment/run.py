@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.demo import draw_demo_set
 from datasets.doubts import doubts_of
-from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
+from datasets.layouts import LAYOUTS, choose_classes, choose_crops, preprocessing_by_class
 from datasets.loading.labelled import ImageStream
 from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
@@ -19,6 +19,7 @@ from padim.backbones import Backbone
 from padim.errors import ModelError
 from padim.files import naming
 from utils.experiment.conditions import Conditions
+from utils.experiment.data_report import check_places, print_data
 from utils.experiment.end_report import print_end, print_seeds
 from utils.experiment.engine import ClassLines, Engine, find_work
 from utils.experiment.network import Network
@@ -47,34 +48,35 @@ def run(backbone_name: str, options: RunOptions) -> None:
     device = choose_device(options.device)
     processes = Processes.join(device)
     processes.in_first(partial(_prepare, options))
+    crops = choose_crops(LAYOUTS[options.dataset], _root(options), options.resize, options.crop)
     classes = _read_classes(options)
     processes.in_first_only(partial(_say_doubts, classes, options))
     indices = processes.in_first(partial(_seem_unfinished, backbone_name, options, classes))
     expected = [classes[index][0] for index in indices]
     with ExitStack() as stack:
         # The workers decode while the network is loaded.
-        stream = stack.enter_context(_open_stream(expected, options, processes))
+        stream = stack.enter_context(_open_stream(expected, crops, options, processes))
         backbone, conditions = _load_backbone(backbone_name, options)
-        folders = run_folders(backbone, options, device, conditions)
+        folders = run_folders(backbone, options, crops, device, conditions)
         processes.in_first(partial(_hold, folders, options, stack, conditions))
         settings = [folder.info.settings for folder in folders]
         processes.check_alike([item for item, _ in classes], settings)
         tasks = processes.tasks(tasks_of(folders, backbone, options))
         todo = find_work(classes, tasks, processes, options.overwrite)
-        if [work.item for work in todo] != expected:
+        items = [work.item for work in todo]
+        if items != expected:
             stream.close()
             warn(damaged_entries(stream.n_damaged, options.image_cache))
-            stream = stack.enter_context(
-                _open_stream([work.item for work in todo], options, processes)
-            )
+            stream = stack.enter_context(_open_stream(items, crops, options, processes))
+        processes.in_first_only(partial(print_data, items, options.dataset, options.resize, crops))
         networks = {backbone_name: Network(backbone.to(device))}
         scratch, lines = options.save_path, ClassLines(todo)
-        engine = Engine(networks, protocol_of(options), processes, scratch, lines)
-        kept = [one for one in classes if one[0] not in [work.item for work in todo]]
+        engine = Engine(networks, protocol_of(options), crops, processes, scratch, lines)
+        kept = [one for one in classes if one[0] not in items]
         with always(lambda: processes.in_first_only(partial(_write_reports, folders))):
             for work in todo:
                 engine.run_class(work, stream)
-            redraw = partial(_draw_missing_figures, folders, kept, options, backbone)
+            redraw = partial(_draw_missing_figures, folders, kept, crops, options, backbone)
             processes.in_first_only(redraw)
         own = [item.name for item, _ in classes]
         processes.in_first(partial(_end, folders, len(kept), own, options))
@@ -104,6 +106,9 @@ def damaged_entries(n_damaged: int, folder: Path | None) -> list[str]:
 
 
 def _prepare(options: RunOptions) -> None:
+    if options.data_path is not None:
+        layout = LAYOUTS[options.dataset]
+        check_places(layout, options.data_path, options.save_path, options.image_cache)
     check_writable(options.save_path)
     if options.data_path is None:
         root = _root(options)
@@ -153,14 +158,16 @@ def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) 
 
 def _open_stream(
     classes: Sequence[AnomalyClass],
+    crops: Mapping[str, int],
     options: RunOptions,
     processes: Processes,
 ) -> ImageStream:
     """This process's share of the images of some classes; workers start if there are any."""
     stream = ImageStream(
         [processes.share(item) for item in classes],
-        preprocessing_of(
-            options.dataset, options.resize, options.crop, options.rd_version, options.bits
+        preprocessing_by_class(
+            *(options.dataset, classes, options.resize, crops),
+            *(options.rd_version, options.bits),
         ),
         options.batch_size,
         options.num_workers,
@@ -201,7 +208,11 @@ def _hold(
 
 
 def _draw_missing_figures(
-    folders: Sequence[RunFolder], kept: Classes, options: RunOptions, backbone: Backbone
+    folders: Sequence[RunFolder],
+    kept: Classes,
+    crops: Mapping[str, int],
+    options: RunOptions,
+    backbone: Backbone,
 ) -> None:
     """Draw the figures that finished classes lack, from their models and their test images."""
     n_damaged = 0
@@ -209,7 +220,7 @@ def _draw_missing_figures(
         lacking = [folder for folder in folders if folder.lacks_figures(item, digest)]
         if not lacking:
             continue
-        with _open_stream([replace(item, train=())], options, Processes()) as stream:
+        with _open_stream([replace(item, train=())], crops, options, Processes()) as stream:
             n_test = len(item.test)
             batches = list(progress(stream.take(n_test), n_test, item.name, "figures"))
             n_damaged += stream.n_damaged

@@ -39,7 +39,7 @@ from utils.report.class_figures import draw_class_figures
 from utils.report.curves import draw_pro_curves, draw_roc_curves
 from utils.report.rows import Row, result_rows
 from utils.report.run_page import render_run_page
-from utils.report.tables import results_csv, results_markdown
+from utils.report.tables import results_csv, results_markdown, skipped_csv
 from utils.system.console import warn
 from utils.system.files import write_json, write_text
 
@@ -53,7 +53,8 @@ class RunInfo:
     Attributes:
         run_name: the key of its published numbers.
         options: of the run.
-        settings: everything that decides the numbers.
+        settings: everything that decides the numbers, but for the crop.
+        crops: side of the crop of every class of the data set.
         conditions: what must be read before them.
         versions: of the packages, and the device.
         provenance: which program, when.
@@ -62,6 +63,7 @@ class RunInfo:
     run_name: str
     options: RunOptions
     settings: Mapping[str, Any]
+    crops: Mapping[str, int]
     conditions: Conditions
     versions: Mapping[str, str]
     provenance: Provenance
@@ -124,7 +126,7 @@ class RunFolder:
                 continue
             if one.stored.name not in data_classes:
                 raise self._store.mismatch(one.stored.name, "it is not in this data set")
-            self._store.check(one.stored)
+            self._store_of(one.stored.name).check(one.stored)
         for name, error in damaged.items():
             what = "is done again" if name in own else "is not in the tables"
             warn([f"class {name} {what}: {error}"] * (name not in replaced))
@@ -144,7 +146,8 @@ class RunFolder:
     ) -> Iterator[RunClassWriter]:
         """Write the files of a class, then its record and the tables."""
         with self.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
-            writer = RunClassWriter(item, self.info.options, stage, saver)
+            crop = self.info.crops[item.name]
+            writer = RunClassWriter(item, self.info.options, crop, stage, saver)
             yield writer
             record = writer.finish()
         seconds = round(time.perf_counter() - started, 2)
@@ -198,7 +201,8 @@ class RunFolder:
         """Mark a class as finished by its record."""
         name = record.class_name
         outputs = outputs_of(self.path, name, [image.figure for image in record.images])
-        self._store.finish(name, record.data_digest or "", record.to_json(), outputs)
+        content = record.to_json()
+        self._store_of(name).finish(name, record.data_digest or "", content, outputs)
 
     def records(self) -> list[ClassRecord]:
         """The records of the classes finished with these settings, in the order of the tables.
@@ -206,7 +210,9 @@ class RunFolder:
         There are others only while a run with ``--overwrite`` has not come to them yet.
         """
         found, _ = read_classes(self.path)
-        records = [one.record for one in found if self._store.is_current(one.stored)]
+        records = [
+            one.record for one in found if self._store_of(one.stored.name).is_current(one.stored)
+        ]
         return sorted(records, key=lambda record: (record.order, record.class_name))
 
     def rows(self) -> list[Row]:
@@ -218,15 +224,18 @@ class RunFolder:
         records, info = self.records(), self.info
         rows, warnings = result_rows(records), info.conditions.warnings()
         write_text(self.path / "results.csv", results_csv(rows))
+        skipped = [file for record in records for file in record.skipped]
+        write_text(self.path / "skipped.csv", skipped_csv(skipped))
         content = {
             "run": self.name,
             "warnings": warnings,
-            "settings": as_read(info.settings),
+            "settings": self._settings(records),
             "options": info.printable_options(),
             "versions": dict(info.versions),
             "program": asdict(info.provenance),
             "results": [row.to_json() for row in rows],
             "thresholds": {record.class_name: _thresholds(record) for record in records},
+            "data": {record.class_name: self._data(record) for record in records},
             "notes": {record.class_name: list(record.notes) for record in records},
         }
         write_json(self.path / "results.json", content)
@@ -245,24 +254,41 @@ class RunFolder:
         draw_roc_curves(records, title, self.path / "roc_curve.png")
         draw_pro_curves(records, title, self.path / "pro_curve.png")
         options = {f"--{name}": value for name, value in info.printable_options().items()}
-        facts = {**options, **as_read(info.settings), **info.versions}
+        facts = {**options, **self._settings(records), **info.versions}
         page = render_run_page(
             title=f"PaDiM {self.name}",
             warnings=warnings,
             facts={name: str(value) for name, value in facts.items()},
             records=records,
             links=("results.csv", "results.md", "results.json"),
-            crop=info.options.crop,
+            crop=max(info.crops[record.class_name] for record in records),
             metrics=info.options.metrics,
         )
         write_text(self.path / "index.html", page)
+
+    def _store_of(self, class_name: str) -> RecordStore:
+        """The records, with the settings of one class."""
+        settings = self.info.settings
+        crop = self.info.crops.get(class_name, settings["crop"])
+        return replace(self._store, settings={**settings, "crop": crop})
+
+    def _settings(self, records: Sequence[ClassRecord]) -> dict[str, Any]:
+        """The settings of the run; the crop is None if the classes differ in it."""
+        crops = {self.info.crops[record.class_name] for record in records}
+        crop = crops.pop() if len(crops) == 1 else None
+        return as_read({**self.info.settings, "crop": crop})
+
+    def _data(self, record: ClassRecord) -> dict[str, Any]:
+        """What is said of the images of a class."""
+        known = {} if record.data is None else {**asdict(record.data), "text": record.data.text}
+        return {**known, "crop": self.info.crops[record.class_name]}
 
     def _finished(self, item: AnomalyClass, digest: str) -> StoredClass | None:
         try:
             found = read_class(self.path, item.name)
             if found is None:
                 return None
-            self._store.check(found.stored, digest)
+            self._store_of(item.name).check(found.stored, digest)
             found.check_images(item)
         except RecordError:  # ``check`` has said why
             return None

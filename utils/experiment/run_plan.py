@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -19,8 +19,9 @@ from utils.system.device import describe
 
 
 def protocol_of(options: RunOptions) -> Protocol:
-    """What all models of a run share."""
-    return Protocol(options.resize, options.crop, options.epsilon, options.sigma, options.bits)
+    """What all models of a run share. Without a given crop, each class has its own."""
+    crop = options.crop or options.resize
+    return Protocol(options.resize, crop, options.epsilon, options.sigma, options.bits)
 
 
 def folder_names(
@@ -32,9 +33,20 @@ def folder_names(
 
 
 def run_folders(
-    backbone: Backbone, options: RunOptions, device: torch.device, conditions: Conditions
+    backbone: Backbone,
+    options: RunOptions,
+    crops: Mapping[str, int],
+    device: torch.device,
+    conditions: Conditions,
 ) -> list[RunFolder]:
     """A folder for each seed.
+
+    Args:
+        backbone: of all models.
+        options: of the run.
+        crops: side of the crop of every class.
+        device: of the backbone.
+        conditions: of the run.
 
     Raises:
         ModelError: more channels asked for than there are; nothing is written then.
@@ -47,7 +59,7 @@ def run_folders(
     def info(blank: PaDiM) -> RunInfo:
         settings = run_settings(blank, options, conditions)
         name = run_name(backbone, blank.config)
-        return RunInfo(name, options, settings, conditions, versions, provenance)
+        return RunInfo(name, options, settings, crops, conditions, versions, provenance)
 
     pairs = zip(names, blanks, strict=True)
     return [RunFolder(options.save_path / name, info(blank)) for name, blank in pairs]

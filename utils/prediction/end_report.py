@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from datasets.summary import DataSummary, squashed_text
 from padim.model import PaDiM
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
@@ -23,24 +24,29 @@ class Outcome:
         n_defective: those of them that are defective; 0 without thresholds.
         n_failed: images that could not be read, or whose files could not be written.
         worst: the judgements with the highest scores, highest first.
+        n_not_square: images that were squashed, for they are resized to a square.
+        not_square: width and height of one of these; None without any.
     """
 
     n_judged: int
     n_defective: int
     n_failed: int
     worst: tuple[Judgement, ...]
+    n_not_square: int = 0
+    not_square: tuple[int, int] | None = None
 
 
 def write_report(
     model: PaDiM,
     writer: ImageWriter,
     outcome: Outcome,
+    data: DataSummary,
     warnings: Sequence[str],
     versions: Mapping[str, str],
 ) -> None:
     """Write ``summary.json`` and ``index.html``."""
     options = writer.options
-    facts = _facts(options, model, writer.judge, outcome)
+    facts = _facts(options, model, writer.judge, outcome, data)
     write_json(options.save_path / "summary.json", facts | {"versions": versions})
     rows = [_row(writer, item) for item in outcome.worst]
     page = render_prediction_page(f"PaDiM {options.model.stem}", warnings, facts, rows)
@@ -55,6 +61,8 @@ def print_end(options: PredictOptions, judge: Judge, outcome: Outcome) -> None:
         line += f", {outcome.n_defective} of them defective at a false alarm rate of {rate:.3g}"
         line += f" ({requested:g} was asked for)" if rate != requested else ""
     print(line)
+    if outcome.not_square is not None:
+        print(squashed_text(outcome.n_not_square, outcome.not_square))
     if outcome.n_failed:
         print(f"{outcome.n_failed} failed: {options.save_path / 'failed.csv'}")
     print(f"Scores, maps and overlays: {options.save_path}")
@@ -62,7 +70,7 @@ def print_end(options: PredictOptions, judge: Judge, outcome: Outcome) -> None:
 
 
 def _facts(
-    options: PredictOptions, model: PaDiM, judge: Judge, outcome: Outcome
+    options: PredictOptions, model: PaDiM, judge: Judge, outcome: Outcome, data: DataSummary
 ) -> dict[str, object]:
     thresholds = judge.thresholds
     return {
@@ -81,6 +89,9 @@ def _facts(
         "n_judged": outcome.n_judged,
         "n_defective": None if thresholds is None else outcome.n_defective,
         "n_failed": outcome.n_failed,
+        "n_not_square": outcome.n_not_square,
+        "data": data.text,
+        "skipped": dict(data.skipped),
     }
 
 

@@ -21,7 +21,9 @@ import torch
 
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from datasets.loading.workers import Hooks
+from datasets.summary import DataSummary, by_count, unseen_share
 from padim.files import written_whole
+from padim.folders import Skipped
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
@@ -56,8 +58,9 @@ def predict(options: PredictOptions) -> int:
     device = choose_device(options.device)
     group = ProcessGroup.from_environment(device)
     with ExitStack() as stack:
+        unused: list[Skipped] = []
         if group.is_first:  # before the others do anything: what is wrong is said once
-            images = _find_images(options)
+            images = _find_images(options, unused)
             parts = _load(options, device, images)
             _prepare(options, stack)
             group.broadcast(images)
@@ -66,18 +69,40 @@ def predict(options: PredictOptions) -> int:
             parts = _load(options, device, images)
         warnings = parts.warnings()
         warn(warnings if group.is_first else [])
+        data = _summary(images, unused, parts.model)
+        if group.is_first:
+            print(one_line(f"{options.model.stem}: {data.text}"), flush=True)
         outcome = _judge_all(images, parts, group)
         if group.is_first:
-            write_report(parts.model, parts.writer, outcome, warnings, describe(device))
+            _write_skipped(options.save_path / "skipped.csv", unused)
+            write_report(parts.model, parts.writer, outcome, data, warnings, describe(device))
             print_end(options, parts.writer.judge, outcome)
             warn(warnings)
         group.close()
     return outcome.n_failed
 
 
-def _find_images(options: PredictOptions) -> list[FoundImage]:
-    save_path = options.save_path
-    return find_images(options.input, [save_path, save_path / "maps", save_path / "overlays"])
+def _find_images(options: PredictOptions, unused: list[Skipped]) -> list[FoundImage]:
+    own = [options.save_path / name for name in ("", "maps", "overlays")]
+    return find_images(options.input, own, unused)
+
+
+def _summary(images: Sequence[FoundImage], unused: Sequence[Skipped], model: PaDiM) -> DataSummary:
+    """What is said of the images before they are read; their sizes are not known yet."""
+    return DataSummary(
+        n_images=len(images),
+        endings=by_count(image.path.suffix.lower().lstrip(".") for image in images),
+        sides=None,
+        n_not_square=0,
+        not_square=None,
+        skipped=by_count(one.reason for one in unused),
+        unseen=unseen_share(model.config.resize, model.config.crop),
+    )
+
+
+def _write_skipped(path: Path, unused: Sequence[Skipped]) -> None:
+    with _table(path, "path", "reason", is_written=True) as table:
+        table.writerows((one.path, one.reason) for one in unused)
 
 
 def _prepare(options: PredictOptions, stack: ExitStack) -> None:
@@ -148,6 +173,7 @@ def _writers() -> ThreadPoolExecutor:
 class _BatchOutcome:
     judged: Sequence[Judgement] = ()
     problems: Sequence[Problem] = ()
+    not_square: Sequence[tuple[int, int]] = ()
 
     def __len__(self) -> int:
         return len({item.name for item in self.judged} | {image.name for image, _ in self.problems})
@@ -179,7 +205,8 @@ class _Pass:
 
     def collect(self, outcomes: Iterable[_BatchOutcome], scores: Any, failed: Any) -> Outcome:
         """Fill the tables; ``scores`` and ``failed`` are CSV writers."""
-        n_judged = n_defective = n_failed = 0
+        n_judged = n_defective = n_failed = n_not_square = 0
+        not_square: tuple[int, int] | None = None
         n_figures = self._writer.options.figures or 0
         worst: list[Judgement] = []
         for found in outcomes:
@@ -192,9 +219,12 @@ class _Pass:
             n_judged += len(found.judged)
             n_defective += sum(bool(item.is_defective) for item in found.judged)
             n_failed += len(found.problems)
+            n_not_square += len(found.not_square)
+            not_square = not_square or next(iter(found.not_square), None)
             worst = _highest(max(PAGE_ROWS, n_figures), [*worst, *found.judged])
         self._remove_overlays(worst[:n_figures])
-        return Outcome(n_judged, n_defective, n_failed, tuple(worst[:PAGE_ROWS]))
+        shapes = n_not_square, not_square
+        return Outcome(n_judged, n_defective, n_failed, tuple(worst[:PAGE_ROWS]), *shapes)
 
     def _remove_overlays(self, kept: Sequence[Judgement]) -> None:
         """Remove those that other processes' images displace."""
@@ -215,7 +245,8 @@ class _Pass:
         reasons = list(self._pool.map(self._writer.write, *files))  # waits: one batch is held
         pairs = zip(batch.found, reasons, strict=True)
         unwritten = [(image, reason) for image, reason in pairs if reason]
-        return _BatchOutcome(judged, [*batch.failed, *unwritten])
+        not_square = [size for size in batch.sizes if size[0] != size[1]]
+        return _BatchOutcome(judged, [*batch.failed, *unwritten], not_square)
 
     def _choose_drawn(self, judged: Sequence[Judgement]) -> list[bool]:
         """Which images of a batch get an overlay. Overlays that they displace are removed."""

@@ -11,7 +11,10 @@ from utils.errors import OptionError
 from utils.prediction.options import PredictOptions
 from utils.system.names import FreeNames, shortened
 
-OUTPUTS = ("scores.csv", "failed.csv", "summary.json", "index.html", "maps", "overlays")
+OUTPUTS = (
+    *("scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html"),
+    *("maps", "overlays"),
+)
 SUFFIXES = (".png", ".npy")  # of the outputs of an image
 
 

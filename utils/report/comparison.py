@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from utils.report.markdown import UNCONFIRMED, markdown_table, system_title, with_difference
 from utils.report.published import Systems, published_results
-from utils.report.rows import GROUPS, Row
+from utils.report.rows import GROUPS, Row, is_of_paper
 from utils.report.text import format_with_interval
 
 COMPARED = ("image_auroc", "pixel_auroc", "pro")
@@ -23,9 +23,8 @@ def compare(run_name: str, rows: Sequence[Row], reason_not_comparable: str | Non
     if reason_not_comparable is not None:
         return [f"Not compared with the published numbers: {reason_not_comparable}."]
     heading = "## Comparison with the published numbers"
-    incomplete = _incomplete_groups(rows)
     # A class may have the name of a group; then the mean, which comes later, is compared.
-    compared = {row.name: row for row in rows if row.name not in incomplete}
+    compared = {row.name: row for row in rows if is_of_paper(row) or _is_whole_group(row, rows)}
     parts, has_unconfirmed = [], False
     for metric in COMPARED:
         systems = published_results(run_name, metric)
@@ -33,18 +32,29 @@ def compare(run_name: str, rows: Sequence[Row], reason_not_comparable: str | Non
         if shown:
             parts += [f"### {metric}", _table(metric, shown, systems)]
             has_unconfirmed |= _has_unconfirmed(shown, systems)
+    others = [row.name for row in rows if row.name in GROUPS["all"] and row.name not in compared]
     if not parts:
-        return [heading, f"No published numbers are known for {run_name}."]
-    return [heading, _legend(has_unconfirmed, incomplete), *parts]
+        return [heading, f"No published numbers are known for {run_name}.", *_not_theirs(others)]
+    return [heading, _legend(has_unconfirmed, compared), *_not_theirs(others), *parts]
 
 
-def _incomplete_groups(rows: Sequence[Row]) -> list[str]:
-    """The groups whose published mean is over other classes than ours."""
-    classes = {row.name for row in rows if not row.is_mean}
+def _is_whole_group(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a row is the mean of exactly the classes that the published mean is over."""
+    if not row.is_mean:
+        return False
+    classes = [one for one in rows if not one.is_mean]
+    return row.name != "all" or (
+        all(map(is_of_paper, classes)) and len(classes) == len(GROUPS["all"])
+    )
+
+
+def _not_theirs(names: Sequence[str]) -> list[str]:
+    """A sentence on classes that only have the names of MVTec AD's; nothing without any."""
+    if not names:
+        return []
     return [
-        group
-        for group, members in GROUPS.items()
-        if (classes if group == "all" else classes.intersection(members)) != set(members)
+        f"Not compared: {', '.join(names)}. The numbers of training and test images are not those "
+        "of MVTec AD."
     ]
 
 
@@ -72,10 +82,11 @@ def _has_unconfirmed(rows: Sequence[Row], systems: Mapping) -> bool:
     )
 
 
-def _legend(has_unconfirmed: bool, incomplete: Sequence[str]) -> str:
+def _legend(has_unconfirmed: bool, compared: Collection[str]) -> str:
     legend = "In brackets after a published number: our number minus the published one."
     if has_unconfirmed:
         legend += f" {UNCONFIRMED}"
+    incomplete = [group for group in GROUPS if group not in compared]
     if incomplete:
         legend += (
             f" Not compared: the means of {', '.join(incomplete)}. "

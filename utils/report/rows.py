@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datasets.layouts.mvtec import OBJECTS, TEXTURES
+from datasets.layouts.mvtec import OBJECTS, TEXTURES, is_published
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.draws import Interval, interval, unpack
 from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
@@ -74,9 +74,11 @@ class Row:
 
 
 def result_rows(records: Sequence[ClassRecord]) -> list[Row]:
-    """A row for each class, then the means of textures, of objects (if there are any) and of all.
+    """A row for each class, then the means of MVTec AD's textures and objects, and of all classes.
 
-    A mean is over the classes that have the number; images and seconds are summed.
+    A group has a mean if all of its classes are there, and not others that are called like them.
+    One class has no mean. A mean is over the classes that have the number; images and seconds are
+    summed.
     """
     rows = [
         Row(
@@ -92,11 +94,19 @@ def result_rows(records: Sequence[ClassRecord]) -> list[Row]:
         )
         for record in records
     ]
-    groups = {
-        group: [row for row in rows if group == "all" or row.name in members]
-        for group, members in GROUPS.items()
-    }
-    return rows + [_mean_row(group, members) for group, members in groups.items() if members]
+    groups = {group: _members(rows, group) for group in GROUPS if group != "all"}
+    whole = {group: found for group, found in groups.items() if len(found) == len(GROUPS[group])}
+    means = [_mean_row(group, found) for group, found in whole.items()]
+    return [*rows, *means, *([_mean_row("all", rows)] if len(rows) > 1 else [])]
+
+
+def is_of_paper(row: Row) -> bool:
+    """Whether a row is one of MVTec AD's classes, by its name and the numbers of its images."""
+    return not row.is_mean and is_published(row.name, row.n_train, row.n_test)
+
+
+def _members(rows: Sequence[Row], group: str) -> list[Row]:
+    return [row for row in rows if row.name in GROUPS[group] and is_of_paper(row)]
 
 
 def _mean_row(group: str, rows: Sequence[Row]) -> Row:
@@ -125,9 +135,5 @@ def mean_draws(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 
 
 def _mean_label(group: str, n_classes: int) -> str:
-    """Such as ``mean of 10 objects``, or ``mean of 1 of 10 objects`` if some are missing."""
-    if group == "all":
-        return f"mean of {n_classes} class{'es' * (n_classes != 1)}"
-    n_group = len(GROUPS[group])
-    share = f"{n_classes} of " if n_classes < n_group else ""
-    return f"mean of {share}{n_group} {group}"
+    """Such as ``mean of 10 objects``."""
+    return f"mean of {n_classes} {'classes' if group == 'all' else group}"

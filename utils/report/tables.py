@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.class_record import ClassRecord, SkippedFile
 from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
 from utils.report.comparison import compare
 from utils.report.markdown import checksums_line, markdown_table, markdown_text
@@ -47,6 +47,20 @@ def scores_csv(record: ClassRecord) -> str:
     return csv_text(columns, rows)
 
 
+def skipped_csv(files: Sequence[SkippedFile]) -> str:
+    """A row for each file of a data set that was not used: path from its folder, reason."""
+    return csv_text(("path", "reason"), map(asdict, files))
+
+
+def data_lines(records: Sequence[ClassRecord]) -> list[str]:
+    """What each class consists of."""
+    return [
+        f"- {markdown_text(record.class_name)}: {record.data.text}"
+        for record in records
+        if record.data is not None
+    ]
+
+
 def results_markdown(
     title: str,
     run_name: str,
@@ -77,11 +91,12 @@ def results_markdown(
         markdown_table(("class", *metrics, *COUNTS), _printed(rows, metrics, has_intervals=True)),
         LEGEND,
         *(f"- {name}: {METRICS[name]}" for name in metrics if name not in DEFAULT_METRICS),
+        "\n".join(data_lines(records)),
         *notes,
         image_checksums(records),
         *compare(run_name, rows, reason_not_comparable),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def image_checksums(records: Sequence[ClassRecord]) -> str:

@@ -6,7 +6,7 @@ A mean over classes has a value only if all classes of the paper's mean were run
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.experiment.configuration import Configuration
@@ -84,9 +84,10 @@ def numbers_of(table: str, results: Sequence[Result], draws: int) -> list[Number
         (result.dataset, result.seed, result.class_name, result.configuration): result.numbers
         for result in results
     }
+    own = {result.class_name for result in results if result.differing}
     members = {name: (name,) for name in classes_of(table, results)} | dict(groups_of(table))
     return [
-        _number(table, configuration, metric, name, classes, draws, by_key)
+        _number(table, configuration, metric, name, classes, draws, by_key, own)
         for configuration in plan.columns(table)
         for metric in metrics_of(table)
         for name, classes in members.items()
@@ -101,12 +102,17 @@ def _number(
     classes: Sequence[str],
     draws: int,
     by_key: Mapping[tuple[str, int, str, str], Mapping[str, float | None]],
+    own: Collection[str],
 ) -> Number:
-    """The mean over draws, or random versions, of the mean over classes."""
+    """The mean over draws, or random versions, of the mean over classes.
+
+    Classes of ``own`` only have the names of the paper's: they are in no mean and not compared.
+    """
     n_draws = plan.n_draws(table, configuration, draws)
     instances = [(data.name, seed) for data in plan.datasets(table) for seed in range(n_draws)]
+    keys = [one if one == name or one not in own else "" for one in classes]
     values = [
-        [by_key.get((*instance, one, configuration.name), {}).get(metric) for one in classes]
+        [by_key.get((*instance, one, configuration.name), {}).get(metric) for one in keys]
         for instance in instances
     ]
     present = [[value for value in row if value is not None] for row in values]
@@ -127,7 +133,7 @@ def _number(
         published={
             system: {name: published[name]}
             for system, published in _published(table, configuration, metric).items()
-            if name in published
+            if name in published and name not in own
         },
     )
 

@@ -96,6 +96,9 @@ def write_report(folder: Path, results: Sequence[Result], facts: Facts) -> None:
     checksums = {f"{one.dataset}/{one.class_name}": one.image_checksum for one in results}
     if checksums:
         parts.append(checksums_line(checksums))
+    parts += dict.fromkeys(
+        f"- {markdown_text(one.class_name)}: {one.differing}" for one in results if one.differing
+    )
     for table in plan.TABLES:
         parts += _section(table, numbers[table], classes_of(table, results))
     write_text(folder / "tables.md", "\n\n".join(parts) + "\n")

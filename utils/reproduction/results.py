@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from datasets.layouts.mvtec import differing_counts
 from datasets.types import AnomalyClass
 from padim.anomaly_map import image_scores
 from padim.model import PaDiM
@@ -29,7 +30,7 @@ from utils.experiment.record_store import (
     read_record,
     read_records,
 )
-from utils.reproduction.plan import TIMED, Dataset
+from utils.reproduction.plan import STC, TIMED, Dataset
 from utils.system.console import warn
 
 REMEDY = "delete that file"
@@ -48,6 +49,7 @@ class Result:
         seed: of the channels drawn.
         numbers: by metric; None for a number that does not exist.
         image_checksum: of the images of the class.
+        differing: a sentence if the class only has the name of one of MVTec AD's; else None.
     """
 
     dataset: str
@@ -56,6 +58,7 @@ class Result:
     seed: int
     numbers: Mapping[str, float | None]
     image_checksum: str | None = None
+    differing: str | None = None
 
 
 class JobRecords:
@@ -65,7 +68,8 @@ class JobRecords:
         folder: of all records.
         dataset: the data set.
         job: the job.
-        protocol: of its models.
+        protocol: of its models, but for the crop.
+        crops: side of the crop of every class.
         weights_checksum: of its backbone.
         is_untrained: whether that has random weights.
         environment: versions and device, kept with the numbers.
@@ -80,6 +84,7 @@ class JobRecords:
         dataset: Dataset,
         job: Job,
         protocol: Protocol,
+        crops: Mapping[str, int],
         weights_checksum: str,
         is_untrained: bool,
         environment: Mapping[str, str],
@@ -92,7 +97,7 @@ class JobRecords:
             "configurations": [asdict(one) for one in job.configurations],
             **asdict(protocol),
         }
-        self._store = RecordStore(folder, settings, "job", REMEDY)
+        self._store, self._crops = RecordStore(folder, settings, "job", REMEDY), crops
 
     def is_finished(self, item: AnomalyClass, digest: str) -> bool:
         """Whether there are numbers of a class; as ``Output`` has it."""
@@ -100,7 +105,7 @@ class JobRecords:
             record = read_record(self._store.folder, self._name(item.name))
             if record is not None:
                 _results(self._store.folder, record)
-                self._store.check(record, digest)
+                self._store_of(item.name).check(record, digest)
         except RecordError as error:
             warn([f"{self._job.name} of class {item.name} is run again: {error}"])
             return False
@@ -114,11 +119,18 @@ class JobRecords:
         content = {
             "dataset": self._dataset.name,
             "class": item.name,
+            "n_train": len(item.train),
+            "n_test": len(item.test),
             "environment": self._environment,
             "image_checksum": _checksum(item, digest),
             "numbers": writer.numbers(),
         }
-        self._store.finish(self._name(item.name), digest, content)
+        self._store_of(item.name).finish(self._name(item.name), digest, content)
+
+    def _store_of(self, class_name: str) -> RecordStore:
+        """The records, with the settings of one class."""
+        settings = {**self._store.settings, "crop": self._crops[class_name]}
+        return replace(self._store, settings=settings)
 
     def _name(self, class_name: str) -> str:
         return f"{self._dataset.name}/{class_name}/{self._job.name}"
@@ -201,6 +213,7 @@ def _results(folder: Path, record: Record) -> list[Result]:
         numbers = fields.take("numbers", several(mapping(optional(number))))
         checksum = fields.take("image_checksum", text)
         dataset, class_name = fields.take("dataset", text), fields.take("class", text)
+        counts = fields.take("n_train", count), fields.take("n_test", count)
         if len(numbers) != len(configurations) or not all(
             set(METRICS) <= set(one) for one in numbers
         ):
@@ -210,7 +223,8 @@ def _results(folder: Path, record: Record) -> list[Result]:
     except ValueError as error:
         raise RecordError(f"{folder / record.name}.json is damaged ({error})") from error
     pairs = zip(configurations, numbers, strict=True)
-    return [Result(dataset, class_name, *one, found, checksum) for one, found in pairs]
+    differing = None if dataset == STC.name else differing_counts(class_name, *counts)
+    return [Result(dataset, class_name, *one, found, checksum, differing) for one, found in pairs]
 
 
 def _name_and_seed(value: object) -> tuple[str, int]:

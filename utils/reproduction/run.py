@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from datasets.layouts import LAYOUTS, choose_classes, preprocessing_of
+from datasets.layouts import LAYOUTS, choose_classes, choose_crops, preprocessing_by_class
 from datasets.loading.labelled import ImageStream
 from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
 from padim.files import sweep
+from utils.evaluation.class_record import skipped_files
 from utils.experiment.conditions import Conditions
 from utils.experiment.configuration import Job, Protocol
+from utils.experiment.data_report import check_places, print_data
 from utils.experiment.engine import ClassLines, Engine, find_work
 from utils.experiment.network import Network
 from utils.experiment.outputs import Task
 from utils.experiment.processes import Processes
 from utils.experiment.run import always, damaged_entries
+from utils.report.tables import skipped_csv
 from utils.reproduction import plan
 from utils.reproduction.options import ReproduceOptions
 from utils.reproduction.plan import Dataset
@@ -28,7 +32,7 @@ from utils.reproduction.report import Facts, write_report
 from utils.reproduction.results import JobRecords, read_results
 from utils.system.console import warn
 from utils.system.device import choose_device, describe
-from utils.system.files import check_writable
+from utils.system.files import check_writable, write_text
 from utils.system.lock import locked
 from utils.system.process import tune_worker
 from utils.system.stop import check_stop
@@ -41,8 +45,11 @@ def reproduce(options: ReproduceOptions) -> None:
         DataError, ModelError, OptionError: something given cannot be used.
     """
     device = choose_device(options.device)
-    check_writable(options.save_path)
     jobs = plan.jobs(options.tables, options.backbones, options.draws)
+    for dataset in jobs:
+        layout, root = LAYOUTS[dataset.layout], _root(dataset, options)
+        check_places(layout, root, options.save_path, options.image_cache)
+    check_writable(options.save_path)
     classes = {dataset: _read_classes(dataset, options) for dataset in jobs}
     networks = _load_networks(jobs, options, device)
     run = _Reproduction(options, device, networks, describe(device))
@@ -50,6 +57,10 @@ def reproduce(options: ReproduceOptions) -> None:
     n_done = 0
     with locked(options.save_path), always(run.report):
         sweep(options.save_path)
+        files = {
+            file: None for group in classes.values() for one in group for file in skipped_files(one)
+        }
+        write_text(options.save_path / "skipped.csv", skipped_csv(list(files)))
         for dataset, group in jobs.items():
             n_done += run.run_dataset(dataset, classes[dataset], group)
     n_there = sum(_n_configurations(jobs[dataset]) * len(classes[dataset]) for dataset in jobs)
@@ -70,12 +81,15 @@ def _count(n_done: int, n_there: int) -> str:
 
 
 def _read_classes(dataset: Dataset, options: ReproduceOptions) -> list[AnomalyClass]:
-    layout = LAYOUTS[dataset.layout]
-    is_mvtec = dataset is not plan.STC
-    root = options.data_path if is_mvtec else options.stc_path
+    layout, root = LAYOUTS[dataset.layout], _root(dataset, options)
+    wanted = None if dataset is plan.STC else options.classes
+    return [layout.read_class(root, name) for name in choose_classes(layout, root, wanted)]
+
+
+def _root(dataset: Dataset, options: ReproduceOptions) -> Path:
+    root = options.stc_path if dataset is plan.STC else options.data_path
     assert root is not None, "the options require the path of a data set that is run"
-    names = choose_classes(layout, root, options.classes if is_mvtec else None)
-    return [layout.read_class(root, name) for name in names]
+    return root
 
 
 def _load_networks(
@@ -120,19 +134,24 @@ class _Reproduction:
     ) -> int:
         """Run what is missing of a data set; returns the number of configurations run."""
         options, processes = self.options, Processes()
-        crop = LAYOUTS[dataset.layout].crop or plan.RESIZE
-        protocol = Protocol(plan.RESIZE, crop)
-        tasks = [Task(job, self._output(dataset, job, protocol)) for job in jobs]
+        layout, root = LAYOUTS[dataset.layout], _root(dataset, options)
+        crops = choose_crops(layout, root, plan.RESIZE, None)
+        protocol = Protocol(plan.RESIZE, plan.RESIZE)
+        tasks = [Task(job, self._output(dataset, job, protocol, crops)) for job in jobs]
         todo = find_work([(item, item.digest()) for item in classes], tasks, processes)
+        unfinished = [work.item for work in todo]
+        if dataset.version is None:
+            print_data(unfinished, dataset.layout, plan.RESIZE, crops)
         stream = ImageStream(
-            [work.item for work in todo],
-            preprocessing_of(dataset.layout, plan.RESIZE, crop, dataset.version),
+            unfinished,
+            preprocessing_by_class(dataset.layout, unfinished, plan.RESIZE, crops, dataset.version),
             options.batch_size,
             options.num_workers,
             options.image_cache,
             Hooks(tune_worker, check_stop),
         )
-        engine = Engine(self.networks, protocol, processes, options.save_path, ClassLines(todo))
+        lines = ClassLines(todo)
+        engine = Engine(self.networks, protocol, crops, processes, options.save_path, lines)
         with stream:
             for work in todo:
                 engine.run_class(work, stream)
@@ -140,13 +159,16 @@ class _Reproduction:
         warn(damaged_entries(stream.n_damaged, options.image_cache))
         return sum(_n_configurations([task.job for task in work.tasks]) for work in todo)
 
-    def _output(self, dataset: Dataset, job: Job, protocol: Protocol) -> JobRecords:
+    def _output(
+        self, dataset: Dataset, job: Job, protocol: Protocol, crops: Mapping[str, int]
+    ) -> JobRecords:
         options = self.options
         return JobRecords(
             options.save_path / "records",
             dataset,
             job,
             protocol,
+            crops,
             self.networks[job.backbone].whole.checksum,
             options.is_untrained,
             self.environment,

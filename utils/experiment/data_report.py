@@ -1,0 +1,45 @@
+"""What a run says of its images before it begins, and where it may not write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from datasets.layouts import Layout, check_outside
+from datasets.summary import DataSummary, summarise
+from datasets.types import AnomalyClass
+from utils.system.console import one_line
+
+RANDOM_CROP = "rd_mvtec"  # the crop is elsewhere in every image: no border is left out of all
+
+
+def summary_of(item: AnomalyClass, dataset: str, resize: int, crop: int) -> DataSummary:
+    """The summary of a class.
+
+    Args:
+        item: the class.
+        dataset: its layout, a key of ``LAYOUTS``.
+        resize, crop: as its images are preprocessed.
+    """
+    return summarise(item, resize, resize if dataset == RANDOM_CROP else crop)
+
+
+def print_data(
+    classes: Sequence[AnomalyClass], dataset: str, resize: int, crops: Mapping[str, int]
+) -> None:
+    """Print a line on the images of every class, and what was remarked in reading it."""
+    for item in classes:
+        summary = summary_of(item, dataset, resize, crops[item.name])
+        for text in (summary.text, *item.remarks):
+            print(one_line(f"{item.name}: {text}"), flush=True)
+
+
+def check_places(layout: Layout, root: Path, save_path: Path, cache: Path | None) -> None:
+    """Check that nothing is written to where images are read from.
+
+    Raises:
+        DataError: something would be.
+    """
+    check_outside(layout, root, save_path, "--save_path")
+    if cache is not None:
+        check_outside(layout, root, cache, "--image_cache")
