@@ -51,7 +51,7 @@ def test_only_mvtec_ads_own_classes_are_cropped(root: Path, tmp_path: Path, caps
     }
     assert found["settings"]["crop"] is None
     models = save / "resnet18_rd4_untrained/models"
-    crops = [load_model(models / f"{name}.pt").config.crop for name in ("tile", "mine")]
+    crops = [load_model(models / f"{name}.safetensors").config.crop for name in ("tile", "mine")]
     assert crops == [224, 256]
     markdown = (save / "resnet18_rd4_untrained/results.md").read_text()
     assert "- tile: 12 images (12 png), 48 px; the outer 6 % of each side" in markdown
@@ -204,7 +204,7 @@ def test_a_prediction_says_what_it_skips(root: Path, tmp_path: Path, capsys) -> 
     draw_image(2).resize((64, 48)).save(photos / "b.jpg")
     draw_image(3).save(photos / "c.gif")
     (photos / "Thumbs.db").touch()
-    model = result(tmp_path / "out") / "models/mine.pt"
+    model = result(tmp_path / "out") / "models/mine.safetensors"
     capsys.readouterr()
     for name, inputs in (("folder", [photos]), ("names", sorted(photos.iterdir()))):
         save = tmp_path / name
@@ -238,7 +238,7 @@ def test_a_class_with_training_images_alone(root: Path, tmp_path: Path, capsys) 
     assert "mine: no test images: the model is fitted and calibrated." in out
     row = rows(save)["mine"]
     assert (row["n_train"], row["n_test"], row["image_auroc"]) == ("6", "0", "")
-    model = load_model(result(save) / "models/mine.pt")
+    model = load_model(result(save) / "models/mine.safetensors")
     record = json.loads((result(save) / "records/mine.json").read_text())
     assert record["training_scores"] == model.calibration.image_scores.tolist()
     assert record["threshold"]["value"] == model.calibration.pixel_threshold(0.01)

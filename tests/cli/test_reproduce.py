@@ -340,9 +340,9 @@ def test_the_plan_is_the_papers() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--tables", "layer"], "invalid choice"),
+        (["--tables", "layer"], "did you mean layers?"),
         (["--tables", "stc"], "needs --stc_path"),
-        (["--backbones", "vgg"], "invalid choice"),
+        (["--backbones", "vgg"], "'vgg' is unknown"),
         (["--draws", "0"], "out of range"),
         (["--weights", "vgg=x.pth"], "--weights vgg=x.pth"),
         (["--weights", "resnet18="], "--weights resnet18"),

@@ -158,7 +158,7 @@ def test_only_the_papers_protocol_is_compared(
     papers = ("--resize=256", "--crop=224", "--overwrite")
     assert run(tmp_path / "data", tmp_path / "out", *common, *papers, weights=str(weights)) == 0
     text = (folder / "results.md").read_text()
-    assert re.search(r"\| bottle \| [01]\.\d{3} \| 0\.981 \([+-]0\.\d{3}\) \|", text)
+    assert re.search(r"\| bottle \| [01]\.\d{3} \[.*\] \| 0\.981 \([+-]0\.\d{3}\) \|", text)
     page = (folder / "index.html").read_text()
     assert str(weights) in page
 

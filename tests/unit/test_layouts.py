@@ -350,7 +350,7 @@ def test_another_folder_is_refused(name: str, tmp_path: Path) -> None:
     [
         (["--dataset=btad"], "needs --data_path"),
         (["--rd_version=1"], "applies to --dataset rd_mvtec only"),
-        (["--dataset=cifar"], "invalid choice"),
+        (["--dataset=cifar"], "'cifar' is unknown; expected one of mvtec"),
         (["--dataset=rd_mvtec", "--rd_version=5"], "from 0 to 4"),
     ],
 )

@@ -82,7 +82,7 @@ def test_intervals_stand_behind_the_numbers_they_belong_to() -> None:
     one = replace(record("bottle", 0.95), draws=drawn("pro", 0.9, 1.0), image_checksum="01ab")
     text = results_markdown("a run", "resnet18_rd100", [one], [], None, ("pro", "aupimo"))
     assert "| class | pro | aupimo | n_train | n_test | seconds |" in text
-    assert "| bottle | 0.950 [0.900, 1.000] | 0.950 | 10 | 0 | 1.2 |" in text
+    assert "| bottle | 0.950 [0.900, 1.000] | 0.950 | 209 | 83 | 1.2 |" in text
     assert "| bottle | 0.950 [0.900, 1.000] | 0.939 ? (+0.011) |" in text
     assert "- aupimo: " in text and "Checksums of the images: bottle 01ab" in text
     header, row = list(csv.reader(io.StringIO(results_csv(result_rows([one])))))[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def measure_class(
         class_name=item.name,
         order=(*PAPER_ORDER, item.name).index(item.name),
         metrics=metrics,
-        draws={n: pack(v) for n, v in images.drawn().items() if metrics[n] is not None},
+        draws=_packed_draws(images, metrics) if item.test else {},
         n_train=len(item.train),
         n_test=len(item.test),
         seconds=None,
@@ -71,6 +72,11 @@ def measure_class(
         image_checksum=None,
         training_scores=() if calibration is None else tuple(calibration.image_scores.tolist()),
     )
+
+
+def _packed_draws(images: ScoredSet, metrics: Mapping[str, float | None]) -> dict[str, str]:
+    drawn = images.drawn()
+    return {name: pack(drawn[name]) for name in drawn if metrics[name] is not None}
 
 
 def measure_numbers(item: AnomalyClass, scored: ClassScores) -> dict[str, float | None]:

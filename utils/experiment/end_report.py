@@ -31,7 +31,7 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
         if others:
             names = ", ".join(record.class_name for record in records)
             print(one_line(f"the means are over all classes of this folder: {names}"))
-        print(image_checksums(records))
+        print(one_line(image_checksums(records)))
         for record in records:
             for note in record.notes:
                 print(one_line(f"{record.class_name}: {note}"))
@@ -42,7 +42,7 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
     last = folders[-1]
     model = last.path / MODEL.format(last.records()[0].class_name)
     command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
-    print(f"To judge your own images: {shlex.join(command)} --save_path judged")
+    print(one_line(f"To judge your own images: {shlex.join(command)} --save_path judged"))
 
 
 def print_seeds(folders: Sequence[RunFolder], options: RunOptions) -> None:
