@@ -168,11 +168,11 @@ def test_stopped_anywhere_it_goes_on_and_comes_to_the_same(
     save, jobs, limit = tmp_path / "out", [], n_jobs
     run_task = Engine.run_task
 
-    def recorded(engine: Engine, task: Task, *others: object) -> None:
+    def recorded(engine: Engine, task: Task, *others: object) -> object:
         if len(jobs) == limit:
             raise Killed
         jobs.append(task.job.name)
-        run_task(engine, task, *others)
+        return run_task(engine, task, *others)
 
     monkeypatch.setattr(Engine, "run_task", recorded)
     with pytest.raises(Killed):
