@@ -75,7 +75,7 @@ def _name(backbone: str, layers: Sequence[str] | None, reduction: str, dim: int 
     if has_own_layers:
         parts += layers or ()
     if reduction != "none":
-        parts.append(f"{_SHORT[reduction]}{dim}")
+        parts.append(f"{_SHORT.get(reduction, reduction)}{dim}")
     elif not has_own_layers and backbone != "efficientnet_b5":
         parts.append("all_channels")  # the paper's own configuration is a reduced one
     return "_".join(parts)
