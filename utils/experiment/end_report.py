@@ -58,6 +58,8 @@ def print_seeds(folders: Sequence[RunFolder], options: RunOptions) -> None:
         {seed: folder.rows() for seed, folder in zip(seeds, folders, strict=True)},
         first.info.conditions.warnings(),
         first.info.reason_not_comparable,
+        first.info.command,
+        {seed: folder.name for seed, folder in zip(seeds, folders, strict=True)},
         options.metrics,
     )
     print(f"\nmean \u00b1 standard deviation over the seeds {', '.join(map(str, seeds))}")

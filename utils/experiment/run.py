@@ -29,6 +29,7 @@ from utils.experiment.record_store import RecordError
 from utils.experiment.run_folder import RunFolder
 from utils.experiment.run_plan import folder_names, protocol_of, run_folders, tasks_of
 from utils.experiment.stored_class import read_class
+from utils.report.runs_page import write_runs_page
 from utils.system.console import one_line, progress, say, warn
 from utils.system.device import choose_device
 from utils.system.files import check_writable
@@ -236,6 +237,7 @@ def _write_reports(folders: Sequence[RunFolder]) -> None:
         if folder.records():
             folder.write_tables()
             folder.write_overview()
+    write_runs_page(folders[0].path.parent)
 
 
 def _end(

@@ -36,6 +36,7 @@ from utils.experiment.stored_class import (
     read_classes,
 )
 from utils.report.class_figures import draw_class_figures
+from utils.report.command import command_line
 from utils.report.curves import draw_pro_curves, draw_roc_curves
 from utils.report.rows import Row, result_rows
 from utils.report.run_page import render_run_page
@@ -43,6 +44,11 @@ from utils.report.tables import results_csv, results_markdown, skipped_csv
 from utils.system.console import warn
 from utils.system.files import write_json, write_text
 
+SCRIPTS = {
+    "resnet18": "main_resnet.py",
+    "wide_resnet50_2": "main_wide_resnet.py",
+    "efficientnet_b5": "main_eff_net.py",
+}
 REMEDY = "--overwrite with that class among --classes"
 
 
@@ -73,6 +79,11 @@ class RunInfo:
         """Why the numbers must not be compared with published ones; None if they may."""
         reason = reason_not_comparable(self.options, self.conditions)
         return reason_text(reason, self.options)
+
+    @property
+    def command(self) -> str:
+        """The command line that makes the run again."""
+        return command_line(SCRIPTS[self.settings["backbone"]], self.options)
 
     def printable_options(self) -> dict[str, Any]:
         """The options by name, as JSON can hold them."""
@@ -253,15 +264,16 @@ class RunFolder:
         title = ". ".join((f"PaDiM {self.name}", *loud))
         draw_roc_curves(records, title, self.path / "roc_curve.png")
         draw_pro_curves(records, title, self.path / "pro_curve.png")
-        options = {f"--{name}": value for name, value in info.printable_options().items()}
-        facts = {**options, **self._settings(records), **info.versions}
         page = render_run_page(
             title=f"PaDiM {self.name}",
             warnings=warnings,
-            facts={name: str(value) for name, value in facts.items()},
+            command=info.command,
+            facts={**self._settings(records), **info.versions},
             records=records,
             links=("results.csv", "results.md", "results.json"),
             crop=max(info.crops[record.class_name] for record in records),
+            run_name=info.run_name,
+            reason_not_comparable=info.reason_not_comparable,
             metrics=info.options.metrics,
         )
         write_text(self.path / "index.html", page)

@@ -11,7 +11,9 @@ from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.overlay import LEVELS_PER_UNIT
 from utils.prediction.writer import ImageWriter
-from utils.report.prediction_page import PredictionRow, render_prediction_page
+from utils.report.command import command_line
+from utils.report.gallery import GalleryImage
+from utils.report.prediction_page import render_prediction_page
 from utils.system.files import write_json, write_text
 
 
@@ -48,8 +50,13 @@ def write_report(
     options = writer.options
     facts = _facts(options, model, writer.judge, outcome, data)
     write_json(options.save_path / "summary.json", facts | {"versions": versions})
-    rows = [_row(writer, item) for item in outcome.worst]
-    page = render_prediction_page(f"PaDiM {options.model.stem}", warnings, facts, rows)
+    page = render_prediction_page(
+        f"PaDiM {options.model.stem}",
+        warnings,
+        command_line("predict.py", options),
+        {**facts, **versions},
+        [_gallery_image(writer, item) for item in outcome.worst],
+    )
     write_text(options.save_path / "index.html", page)
 
 
@@ -95,9 +102,11 @@ def _facts(
     }
 
 
-def _row(writer: ImageWriter, item: Judgement) -> PredictionRow:
-    """A row of the page; the address of the overlay, if there is one, is relative to the page."""
-    path = writer.overlay_path(item.name)
-    address = path.relative_to(writer.options.save_path).as_posix()
-    overlay = address if path.is_file() else None
-    return PredictionRow(item.name, item.score, item.p_value, item.decision, overlay)
+def _gallery_image(writer: ImageWriter, item: Judgement) -> GalleryImage:
+    """An image of the page; the addresses of its pictures are relative to the page."""
+    folder = writer.options.save_path
+    paths = writer.overlay_path(item.name), writer.original_path(item.name)
+    picture, original = (
+        path.relative_to(folder).as_posix() if path.is_file() else None for path in paths
+    )
+    return GalleryImage(item.name, item.score, item.p_value, picture=picture, original=original)

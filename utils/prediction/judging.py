@@ -83,7 +83,7 @@ def predict(options: PredictOptions) -> int:
 
 
 def _find_images(options: PredictOptions, unused: list[Skipped]) -> list[FoundImage]:
-    own = [options.save_path / name for name in ("", "maps", "overlays")]
+    own = [options.save_path / name for name in ("", "maps", "overlays", "originals")]
     return find_images(options.input, own, unused)
 
 
@@ -234,7 +234,7 @@ class _Pass:
     def _remove(self, drawn: Sequence[Judgement], kept: set[str]) -> None:
         for item in drawn:
             if item.name not in kept:
-                self._writer.overlay_path(item.name).unlink(missing_ok=True)
+                self._writer.remove_pictures(item.name)
 
     def _judge(self, batch: FolderBatch) -> _BatchOutcome:
         if batch.crops is None:

@@ -13,9 +13,9 @@ from utils.system.names import FreeNames, shortened
 
 OUTPUTS = (
     *("scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html"),
-    *("maps", "overlays"),
+    *("maps", "overlays", "originals"),
 )
-SUFFIXES = (".png", ".npy")  # of the outputs of an image
+SUFFIXES = (".png", ".npy", ".jpg")  # of the outputs of an image
 
 
 def output_path(folder: Path, name: str, suffix: str) -> Path:

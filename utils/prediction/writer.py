@@ -17,7 +17,7 @@ from padim.image_file import read_image
 from utils.prediction.judge import Judge
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path
-from utils.prediction.overlay import Placement, draw_overlay, map_levels
+from utils.prediction.overlay import LONG_SIDE, Placement, draw_overlay, map_levels
 
 # Errors of one image, not of the disk: its name, or another image with the name of its folder.
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)
@@ -72,6 +72,15 @@ class ImageWriter:
         """The overlay file of an image, whether it exists or not."""
         return self._path("overlays", name, ".png")
 
+    def original_path(self, name: str) -> Path:
+        """The image as it was, in the size of its overlay; for the page."""
+        return self._path("originals", name, ".jpg")
+
+    def remove_pictures(self, name: str) -> None:
+        """Remove the pictures of an image that others have displaced from the page."""
+        self.overlay_path(name).unlink(missing_ok=True)
+        self.original_path(name).unlink(missing_ok=True)
+
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         return output_path(self.options.save_path / kind, self.renamed.get(name, name), suffix)
 
@@ -91,8 +100,17 @@ class ImageWriter:
     def _write_overlay(self, image: FoundImage, units: np.ndarray) -> None:
         pixels = read_image(image.path, self.bits)
         has_threshold = self.judge.thresholds is not None
+        _save_original(pixels, self.original_path(image.name))
         overlay = draw_overlay(pixels, units, self.placement, has_threshold)
         _save_png(overlay, self.overlay_path(image.name))
+
+
+def _save_original(pixels: np.ndarray, path: Path) -> None:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        picture.save(partial, format="JPEG", quality=90)
 
 
 def _save_png(image: Image.Image, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from utils.report.markdown import UNCONFIRMED, markdown_table, system_title, with_difference
-from utils.report.published import Systems, published_results
+from utils.report.published import Published, Systems, published_results
 from utils.report.rows import GROUPS, Row, is_of_paper
 from utils.report.text import format_with_interval
 
@@ -36,6 +36,49 @@ def compare(run_name: str, rows: Sequence[Row], reason_not_comparable: str | Non
     if not parts:
         return [heading, f"No published numbers are known for {run_name}.", *_not_theirs(others)]
     return [heading, _legend(has_unconfirmed, compared), *_not_theirs(others), *parts]
+
+
+def published_for(
+    run_name: str,
+    metric: str,
+    main: Row,
+    rows: Sequence[Row],
+    reason_not_comparable: str | None,
+) -> list[str]:
+    """What each system has published for a row, a line each; nothing if it may not be compared.
+
+    A mean over some classes is compared with the published mean over the same ones.
+
+    Args:
+        run_name: such as ``resnet18_rd100``.
+        metric: such as ``pixel_auroc``.
+        main: the row.
+        rows: of the classes and their means.
+        reason_not_comparable: why the numbers must not be compared; None if they may.
+    """
+    if reason_not_comparable is not None:
+        return []
+    lines = []
+    for system, values in published_results(run_name, metric).items():
+        theirs, what = None, ""
+        if is_of_paper(main) or _is_whole_group(main, rows):
+            theirs = values.get(main.name)
+        elif main.is_mean:
+            theirs, what = _mean_of_same(rows, values), " for the same classes"
+        if theirs is not None:
+            number = with_difference(metric, main.metrics[metric], theirs)
+            lines.append(f"{system_title(system)} {number}{what}")
+    return lines
+
+
+def _mean_of_same(rows: Sequence[Row], values: Mapping[str, Published]) -> Published | None:
+    """The mean of the published numbers of our classes; None unless there is one for each."""
+    classes = [row for row in rows if not row.is_mean]
+    found = [values[row.name] for row in classes if is_of_paper(row) and row.name in values]
+    if not found or len(found) < len(classes):
+        return None
+    is_confirmed = all(one.confirmed for one in found)
+    return Published(sum(one.value for one in found) / len(found), is_confirmed)
 
 
 def _is_whole_group(row: Row, rows: Sequence[Row]) -> bool:

@@ -6,6 +6,7 @@ drawn once, so a figure takes a few milliseconds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -123,6 +124,30 @@ def panel_lefts(side: int) -> list[int]:
 def figure_size(side: int) -> tuple[int, int]:
     """Width and height of a figure in pixels, for maps of this side."""
     return panel_lefts(side)[-1] + _panel_side(side) + MARGIN, HEADER + _panel_side(side) + MARGIN
+
+
+@dataclass(frozen=True)
+class PanelBoxes:
+    """Where the panels are in a figure, in pixels.
+
+    Attributes:
+        width: of the figure.
+        height: of the figure.
+        side: of each panel.
+        top: upper edge of all panels.
+        lefts: left edge of each of ``PANELS``.
+    """
+
+    width: int
+    height: int
+    side: int
+    top: int
+    lefts: tuple[int, ...]
+
+
+def panel_boxes(side: int) -> PanelBoxes:
+    """Where the panels are, for maps of this side."""
+    return PanelBoxes(*figure_size(side), _panel_side(side), HEADER, tuple(panel_lefts(side)))
 
 
 @cache

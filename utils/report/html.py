@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from utils.report.text import DASH, format_number
+from utils.report.text import DASH
 
 
 def render(template: str, **values: object) -> str:
@@ -29,6 +29,15 @@ def file_url(name: str) -> str:
     return quote(name.encode("utf-8", "surrogateescape"), safe="/")
 
 
+def shown(value: object) -> str:
+    """A value as a reader would write it, not as Python does."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(shown, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -37,8 +46,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["file_url"] = file_url
-    environment.globals |= {"dash": DASH, "number": format_number}
+    environment.filters |= {"file_url": file_url, "shown": shown}
     # The data in a page stay ASCII: a name that is not UTF-8 comes back from them unchanged.
     environment.policies["json.dumps_kwargs"] = {
         "ensure_ascii": True,

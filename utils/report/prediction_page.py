@@ -1,62 +1,63 @@
-"""The page of a prediction: one HTML file with the highest scores and their overlays."""
+"""The page of a prediction: the images with the highest scores, as a gallery."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from utils.report.gallery import GalleryClass, GalleryImage, gallery_data
 from utils.report.html import render
+from utils.report.key_numbers import KeyNumber
+from utils.report.text import DASH, format_number
 
 PAGE_ROWS = 2000  # images on a page at most, so that a browser can open it
-
-
-@dataclass(frozen=True)
-class PredictionRow:
-    """One image of the page.
-
-    Attributes:
-        name: its path in its input.
-        score: image score, a Mahalanobis distance.
-        p_value: None without a calibration.
-        decision: ``normal`` or ``defective``; empty without a calibration.
-        overlay: path of its overlay, relative to the page; None if none was drawn.
-    """
-
-    name: str
-    score: float
-    p_value: float | None
-    decision: str
-    overlay: str | None
 
 
 def render_prediction_page(
     title: str,
     warnings: Sequence[str],
+    command: str,
     facts: Mapping[str, object],
-    rows: Sequence[PredictionRow],
+    images: Sequence[GalleryImage],
 ) -> str:
     """The text of ``index.html``.
 
     Args:
         title: of the page.
         warnings: shown as a banner.
-        facts: name to value, among them ``n_judged``, ``n_defective``, ``n_failed`` and
-            ``false_alarm_rate``.
-        rows: of the images shown, highest score first.
+        command: the command line that makes the prediction again.
+        facts: name to value, among them ``n_judged``, ``n_defective``, ``n_failed``,
+            ``image_threshold``, ``false_alarm_rate`` and ``requested_false_alarm_rate``.
+        images: those shown, highest score first.
     """
-    counts = _counts(facts, len(rows))
+    threshold: float | None = facts["image_threshold"]  # type: ignore[assignment]
+    n_judged: int = facts["n_judged"]  # type: ignore[assignment]
+    classes = [GalleryClass(title, threshold, tuple(images))]
     return render(
-        "prediction.html", title=title, warnings=warnings, counts=counts, facts=facts, rows=rows
+        "prediction.html",
+        title=title,
+        warnings=warnings,
+        command=command,
+        facts=facts,
+        tiles=_tiles(facts),
+        n_shown=len(images),
+        n_judged=n_judged,
+        data=gallery_data(classes, None, n_judged),
     )
 
 
-def _counts(facts: Mapping[str, object], n_shown: int) -> str:
-    parts = [f"{facts['n_judged']} images judged"]
-    if facts["n_defective"] is not None:
-        rate = facts["false_alarm_rate"]
-        parts.append(f"{facts['n_defective']} defective at a false alarm rate of {rate:g}")
+def _tiles(facts: Mapping[str, object]) -> list[KeyNumber]:
+    tiles = [KeyNumber("Images judged", str(facts["n_judged"]))]
+    if facts["n_defective"] is None:
+        tiles.append(KeyNumber("Defective", DASH, ("the model has no threshold",)))
+    else:
+        rate, requested = facts["false_alarm_rate"], facts["requested_false_alarm_rate"]
+        asked = "" if rate == requested else f" ({requested:g} was asked for)"
+        line = f"at a false alarm rate of {rate:.3g}{asked}"
+        link = ("show them", "defective") if facts["n_defective"] else (None, "")
+        tiles.append(KeyNumber("Defective", str(facts["n_defective"]), (line,), *link))
+        value: float = facts["image_threshold"]  # type: ignore[assignment]
+        learned = "learned from the training images"
+        tiles.append(KeyNumber("Image threshold", format_number("score", value), (learned,)))
     if facts["n_failed"]:
-        parts.append(f"{facts['n_failed']} failed, see failed.csv")
-    if n_shown != facts["n_judged"]:
-        parts.append(f"this page shows the {n_shown} highest scores, scores.csv has all")
-    return "; ".join(parts) + "."
+        tiles.append(KeyNumber("Failed", str(facts["n_failed"]), ("see failed.csv",)))
+    return tiles

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.evaluation.metric_names import DEFAULT_METRICS, METRICS
+from utils.report.cells import Cell, Heading, Table, TableRow, metric_heading
 from utils.report.comparison import compare
+from utils.report.html import render
+from utils.report.key_numbers import TITLES, KeyNumber, metric_tiles
 from utils.report.markdown import markdown_table, markdown_text
 from utils.report.rows import Row, mean_draws
 from utils.report.text import csv_text, format_number
@@ -45,9 +48,11 @@ def write_seed_tables(
     rows_by_seed: Mapping[int, Sequence[Row]],
     warnings: Sequence[str],
     reason_not_comparable: str | None,
+    command: str,
+    folders: Mapping[int, str],
     metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> str:
-    """``results.csv`` and ``results.md`` of several seeds.
+    """``results.csv``, ``results.md`` and ``index.html`` of several seeds.
 
     Args:
         folder: that is written to.
@@ -57,6 +62,8 @@ def write_seed_tables(
         warnings: to be read before any number.
         reason_not_comparable: why the numbers must not be compared with published ones; None if
             they may.
+        command: the command line that makes the runs again.
+        folders: the folder of every seed's run, beside ``folder``.
         metrics: the columns of the Markdown table.
 
     Returns:
@@ -76,7 +83,61 @@ def write_seed_tables(
         *compare(run_name, [row.mean for row in rows], reason_not_comparable),
     ]
     write_text(folder / "results.md", "\n\n".join(parts) + "\n")
+    page = render(
+        "seeds.html",
+        title=title,
+        warnings=warnings,
+        command=command,
+        reason_not_comparable=reason_not_comparable,
+        tiles=_tiles(rows, run_name, reason_not_comparable),
+        table=_mean_table(rows),
+        tables=[_seed_table(name, rows_by_seed) for name in TITLES],
+        folders=folders,
+    )
+    write_text(folder / "index.html", page)
     return table
+
+
+def _tiles(rows: Sequence[SeedRow], run_name: str, reason: str | None) -> list[KeyNumber]:
+    by_name = {(row.mean.name, row.mean.is_mean): row for row in rows}
+    means = [row.mean for row in rows]
+    return metric_tiles(
+        means, run_name, reason, lambda row, name: _cell(by_name[row.name, row.is_mean], name)
+    )
+
+
+def _mean_table(rows: Sequence[SeedRow]) -> Table:
+    """Classes down, metrics across: mean and deviation."""
+    shown = [
+        TableRow(
+            row.mean.label,
+            tuple(Cell(_cell(row, name), row.mean.metrics[name]) for name in METRICS),
+        )
+        for row in rows
+    ]
+    headings = (Heading("class"), *map(metric_heading, METRICS))
+    return _table("Means over the seeds", headings, shown, [row.mean for row in rows])
+
+
+def _seed_table(name: str, rows_by_seed: Mapping[int, Sequence[Row]]) -> Table:
+    """Classes down, seeds across: one metric."""
+    shown = [
+        TableRow(
+            same[0].label,
+            tuple(Cell(format_number(name, row.metrics[name]), row.metrics[name]) for row in same),
+        )
+        for same in zip(*rows_by_seed.values(), strict=True)
+    ]
+    headings = (Heading("class"), *(Heading(f"seed {seed}") for seed in rows_by_seed))
+    return _table(TITLES[name], headings, shown, next(iter(rows_by_seed.values())))
+
+
+def _table(
+    name: str, headings: tuple[Heading, ...], shown: Sequence[TableRow], rows: Sequence[Row]
+) -> Table:
+    """A table whose mean rows, which come last, are its foot."""
+    n_classes = sum(not row.is_mean for row in rows)
+    return Table(name, headings, tuple(shown[:n_classes]), tuple(shown[n_classes:]))
 
 
 def _cell(row: SeedRow, name: str) -> str:

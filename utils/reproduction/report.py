@@ -67,30 +67,29 @@ class Facts:
     """What the tables say of the runs.
 
     Attributes:
+        tables: those asked for.
+        command: the command line that makes them again.
         draws: of channels, that means are over.
         warnings: to be read before any number; with any there is no comparison.
         environment: versions and device.
     """
 
+    tables: Sequence[str]
+    command: str
     draws: int
     warnings: Sequence[str]
     environment: Mapping[str, str]
 
 
 def write_report(folder: Path, results: Sequence[Result], facts: Facts) -> None:
-    """Write the tables and plots.
+    """Write the tables and plots: those asked for; ``tables.csv`` has all that was run.
 
     Args:
         folder: where to.
         results: all that was run.
         facts: what is said of them.
     """
-    numbers = {table: numbers_of(table, results, facts.draws) for table in plan.TABLES}
-    if facts.warnings:
-        numbers = {
-            table: [replace(one, published={}) for one in of_table]
-            for table, of_table in numbers.items()
-        }
+    numbers = numbers_by_table(results, facts)
     write_text(folder / "tables.csv", _csv(numbers))
     parts = ["# The tables of PaDiM (arXiv 2011.08785), reproduced", *_preface(facts)]
     checksums = {f"{one.dataset}/{one.class_name}": one.image_checksum for one in results}
@@ -99,11 +98,26 @@ def write_report(folder: Path, results: Sequence[Result], facts: Facts) -> None:
     parts += dict.fromkeys(
         f"- {markdown_text(one.class_name)}: {one.differing}" for one in results if one.differing
     )
-    for table in plan.TABLES:
+    asked = [table for table in plan.TABLES if table in facts.tables]
+    for table in asked:
         parts += _section(table, numbers[table], classes_of(table, results))
     write_text(folder / "tables.md", "\n\n".join(parts) + "\n")
-    for table in PLOTTED:
-        draw_plot(numbers[table], HEADINGS[table], METRICS, folder / f"{table}.png")
+    for table in asked:
+        run = {one.configuration for one in numbers[table] if one.value is not None}
+        if table in PLOTTED and run:
+            of_run = [one for one in numbers[table] if one.configuration in run]
+            draw_plot(of_run, HEADINGS[table], METRICS, folder / f"{table}.png")
+
+
+def numbers_by_table(results: Sequence[Result], facts: Facts) -> dict[str, Sequence[Number]]:
+    """The numbers of every table; without the published ones if there is no comparison."""
+    numbers = {table: numbers_of(table, results, facts.draws) for table in plan.TABLES}
+    if not facts.warnings:
+        return dict(numbers)
+    return {
+        table: [replace(one, published={}) for one in of_table]
+        for table, of_table in numbers.items()
+    }
 
 
 def _preface(facts: Facts) -> list[str]:
@@ -163,28 +177,35 @@ def _table(table: str, numbers: Sequence[Number], classes: Sequence[str]) -> str
             if system not in by_class:
                 at_the_end |= {(system, name): None for name in groups if name in names}
     lines = [
-        [_row_name(table, name), *(_cell(found[one, name], system) for one, system in columns)]
+        [_row_name(table, name), *(cell_text(found[one, name], system) for one, system in columns)]
         for name in (*classes, *groups)
     ]
     for system, name in at_the_end:
         shown = (
-            _beside(found[one, name], system) if column is None else DASH for one, column in columns
+            compared_text(found[one, name], system) if column is None else DASH
+            for one, column in columns
         )
         lines.append([f"{system_title(system)}, {_row_name(table, name)}", *shown])
     return markdown_table(header, lines)
 
 
 def _row_name(table: str, name: str) -> str:
+    return markdown_text(row_title(table, name))
+
+
+def row_title(table: str, name: str) -> str:
+    """What a row is called: its class, or the classes that it is the mean of."""
     groups = groups_of(table)
     if name not in groups:
-        return markdown_text(name)
+        return name
     what = {"all": "scenes" if table == "stc" else "classes"}.get(name, name)
     return f"mean of {len(groups[name])} {what}"
 
 
-def _cell(number: Number, system: str | None) -> str:
+def cell_text(number: Number, system: str | None = None) -> str:
+    """A number with its error, or what a system has published for it."""
     if system is not None:
-        return _beside(number, system)
+        return compared_text(number, system)
     if number.value is None:
         n_run = number.n_classes if number.class_name in groups_of(number.table) else 0
         return f"{DASH} ({n_run} run)" if n_run else DASH
@@ -194,7 +215,7 @@ def _cell(number: Number, system: str | None) -> str:
     return f"{number.value:.{_digits(number)}f}{error}{of}"
 
 
-def _beside(number: Number, system: str) -> str:
+def compared_text(number: Number, system: str) -> str:
     """What a system has for the same, with the difference."""
     theirs: Published | None = number.published.get(system, {}).get(number.class_name)
     return with_difference(number.metric, number.value, theirs)

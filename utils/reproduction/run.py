@@ -24,9 +24,11 @@ from utils.experiment.network import Network
 from utils.experiment.outputs import Task
 from utils.experiment.processes import Processes
 from utils.experiment.run import always, damaged_entries
+from utils.report.command import command_line
 from utils.report.tables import skipped_csv
 from utils.reproduction import plan
 from utils.reproduction.options import ReproduceOptions
+from utils.reproduction.page import write_page
 from utils.reproduction.plan import Dataset
 from utils.reproduction.report import Facts, write_report
 from utils.reproduction.results import JobRecords, read_results
@@ -66,6 +68,7 @@ def reproduce(options: ReproduceOptions) -> None:
     n_there = sum(_n_configurations(jobs[dataset]) * len(classes[dataset]) for dataset in jobs)
     print(_count(n_done, n_there - n_done))
     print(f"Tables and plots: {options.save_path / 'tables.md'}")
+    print(f"To look through: {options.save_path / 'index.html'}")
     warn(run.warnings)
 
 
@@ -125,9 +128,12 @@ class _Reproduction:
         """Write the tables of all that is there."""
         options = self.options
         checksums = {name: network.whole.checksum for name, network in self.networks.items()}
-        results = read_results(options.save_path / "records", checksums, options.is_untrained)
-        facts = Facts(options.draws, self.warnings, self.environment)
-        write_report(options.save_path, list(results), facts)
+        records = options.save_path / "records"
+        results = list(read_results(records, checksums, options.is_untrained))
+        command = command_line("reproduce.py", options)
+        facts = Facts(options.tables, command, options.draws, self.warnings, self.environment)
+        write_report(options.save_path, results, facts)
+        write_page(options.save_path, results, facts)
 
     def run_dataset(
         self, dataset: Dataset, classes: Sequence[AnomalyClass], jobs: Sequence[Job]

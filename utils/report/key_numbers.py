@@ -1,0 +1,150 @@
+"""The numbers at the top of a page: what the run is worth, in five tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from utils.evaluation.class_record import ClassRecord
+from utils.report.comparison import published_for
+from utils.report.rows import Row, result_rows
+from utils.report.text import DASH, format_number
+
+TITLES = {"image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "pro": "PRO"}
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A tile.
+
+    Attributes:
+        title: what the number is.
+        text: the number.
+        lines: what is said below it, such as group means and published numbers.
+        link: words that lead to the images behind it; None without any.
+        show: the filter that the link sets.
+    """
+
+    title: str
+    text: str
+    lines: tuple[str, ...] = ()
+    link: str | None = None
+    show: str = ""
+
+
+def key_numbers(
+    records: Sequence[ClassRecord], run_name: str, reason_not_comparable: str | None
+) -> list[KeyNumber]:
+    """The tiles of a run: three metrics, and what the threshold finds and flags wrongly.
+
+    Args:
+        records: the finished classes.
+        run_name: the key of the published numbers.
+        reason_not_comparable: why the numbers must not be compared; None if they may.
+    """
+    rows = result_rows(records)
+    tiles = metric_tiles(rows, run_name, reason_not_comparable, _number)
+    counted = [(record, _Counts.of(record)) for record in records if record.image_threshold]
+    if not counted:
+        return [*tiles, KeyNumber("Detections", DASH, ("there is no threshold",))]
+    total = _Counts.sum([counts for _, counts in counted])
+    rate = _rate_text([record for record, _ in counted])
+    return [
+        *tiles,
+        KeyNumber(
+            "Defects found",
+            _share(total.n_defective - total.n_missed, total.n_defective),
+            (*_group_lines(rows, "detections"), rate),
+            *(f"{total.n_missed} missed", "missed") if total.n_missed else (None, ""),
+        ),
+        KeyNumber(
+            "False alarms",
+            _share(total.n_false_alarms, total.n_good),
+            (*_group_lines(rows, "false_alarms"), rate),
+            *("show them", "false") if total.n_false_alarms else (None, ""),
+        ),
+    ]
+
+
+def metric_tiles(
+    rows: Sequence[Row],
+    run_name: str,
+    reason_not_comparable: str | None,
+    shown: Callable[[Row, str], str],
+) -> list[KeyNumber]:
+    """The tiles of the metrics, each with its group means and the published number.
+
+    Args:
+        rows: of the classes and their means.
+        run_name: the key of the published numbers.
+        reason_not_comparable: why the numbers must not be compared; None if they may.
+        shown: the text of a metric of a row.
+    """
+    main = _main_row(rows)
+    return [
+        KeyNumber(
+            title,
+            shown(main, name),
+            (
+                *_group_lines(rows, name),
+                *published_for(run_name, name, main, rows, reason_not_comparable),
+            ),
+        )
+        for name, title in TITLES.items()
+    ]
+
+
+def _number(row: Row, name: str) -> str:
+    return format_number(name, row.value(name))
+
+
+def _main_row(rows: Sequence[Row]) -> Row:
+    """The only class, or the mean of all."""
+    classes = [row for row in rows if not row.is_mean]
+    return classes[0] if len(classes) == 1 else rows[-1]
+
+
+def _group_lines(rows: Sequence[Row], name: str) -> list[str]:
+    """The means of the groups, if there is more than one group."""
+    means = [row for row in rows if row.is_mean]
+    if len(means) < 3:  # one group alone has the mean of all
+        return []
+    return [f"{row.name} {_number(row, name)}" for row in means[:-1]]
+
+
+@dataclass(frozen=True)
+class _Counts:
+    n_good: int
+    n_defective: int
+    n_missed: int
+    n_false_alarms: int
+
+    @classmethod
+    def of(cls, record: ClassRecord) -> _Counts:
+        pairs = [(image.label, image.is_defective) for image in record.images]
+        n_missed, n_false_alarms = pairs.count((1, False)), pairs.count((0, True))
+        return cls(record.n_good, record.n_defective, n_missed, n_false_alarms)
+
+    @classmethod
+    def sum(cls, every: Sequence[_Counts]) -> _Counts:
+        return cls(
+            sum(one.n_good for one in every),
+            sum(one.n_defective for one in every),
+            sum(one.n_missed for one in every),
+            sum(one.n_false_alarms for one in every),
+        )
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count} of {total}" if total else DASH
+
+
+def _rate_text(records: Sequence[ClassRecord]) -> str:
+    """The rate asked for, and the rate that the threshold is for if the two differ."""
+    thresholds = [one.image_threshold for one in records if one.image_threshold is not None]
+    requested = " and ".join(sorted({f"{100 * one.requested_rate:.3g} %" for one in thresholds}))
+    used = sorted({one.rate for one in thresholds if one.rate > one.requested_rate})
+    if not used:
+        return f"at a false alarm rate of {requested}"
+    finest = " to ".join(dict.fromkeys(f"{100 * rate:.2g}" for rate in (used[0], used[-1])))
+    return f"at a false alarm rate of {finest} % ({requested} asked for)"
