@@ -2,6 +2,7 @@
 # make run DATA=.../MVTec SAVE=result BACKBONE=eff_net ARGS="--seed 1"
 # make test | lint | format | clean
 # make docs | api                             the page of options; API pages in build/api
+# make screenshots WEIGHTS=FILE                every page into docs/, from a run of the demo set
 # make soak ARGS="--kills 50 --trees 500"      the long tests: runs killed, hostile data sets
 
 PYTHON ?= python3
@@ -10,12 +11,13 @@ BACKBONE ?= resnet
 SAVE ?= result
 DATA ?=
 ARGS ?=
+WEIGHTS ?= imagenet
 
 API := $(addprefix padim.,model config backbones errors preprocessing embedding reduction gaussian \
   anomaly_map calibration reference)
 BIN := $(VENV)/bin
 
-.PHONY: run test soak docs api lint format clean
+.PHONY: run test soak docs api lint format screenshots clean
 
 run: $(VENV)/installed
 	@test -f "main_$(BACKBONE).py" || \
@@ -44,6 +46,9 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(VENV)/installed-dev
+	$(BIN)/python docs/screenshots.py --weights "$(WEIGHTS)" $(ARGS)
 
 clean:
 	rm -rf "$(VENV)" .pytest_cache .ruff_cache .mypy_cache build

@@ -246,3 +246,4 @@ def _end(
     print_end(folders, n_kept, own)
     if options.seeds is not None:
         print_seeds(folders, options)
+        write_runs_page(options.save_path)  # it names the page of the seeds too

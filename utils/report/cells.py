@@ -19,11 +19,19 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, the number that sorting goes by, and whether it is the best of its row."""
+    """A cell of a table.
+
+    Attributes:
+        text: what it says.
+        value: the number that sorting goes by; None if there is none.
+        is_best: whether it is the best of its row.
+        note: what stands small below the text, such as its error.
+    """
 
     text: str
     value: float | None = None
     is_best: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,10 @@ def published_for(
     rows: Sequence[Row],
     reason_not_comparable: str | None,
 ) -> list[str]:
-    """What each system has published for a row, a line each; nothing if it may not be compared.
+    """What was published for a row, as a line; nothing if it may not be compared.
 
-    A mean over some classes is compared with the published mean over the same ones.
+    The paper's number goes before those of others. A mean over some classes is compared with the
+    published mean over the same ones.
 
     Args:
         run_name: such as ``resnet18_rd100``.
@@ -58,17 +59,16 @@ def published_for(
     """
     if reason_not_comparable is not None:
         return []
-    lines = []
     for system, values in published_results(run_name, metric).items():
         theirs, what = None, ""
         if is_of_paper(main) or _is_whole_group(main, rows):
             theirs = values.get(main.name)
         elif main.is_mean:
-            theirs, what = _mean_of_same(rows, values), " for the same classes"
+            theirs, what = _mean_of_same(rows, values), ", same classes"
         if theirs is not None:
             number = with_difference(metric, main.metrics[metric], theirs)
-            lines.append(f"{system_title(system)} {number}{what}")
-    return lines
+            return [f"{system_title(system)} {number}{what}"]
+    return []
 
 
 def _mean_of_same(rows: Sequence[Row], values: Mapping[str, Published]) -> Published | None:

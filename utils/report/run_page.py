@@ -64,7 +64,7 @@ def _results_table(records: Sequence[ClassRecord], columns: Sequence[str]) -> Ta
     positions = {record.class_name: position for position, record in enumerate(records)}
     rows = result_rows(records)
     return Table(
-        "Results",
+        "Table of results",
         (Heading("class"), *map(metric_heading, columns)),
         tuple(_table_row(row, columns, positions[row.name]) for row in rows if not row.is_mean),
         tuple(_table_row(row, columns, None) for row in rows if row.is_mean),

@@ -111,7 +111,7 @@ def _mean_table(rows: Sequence[SeedRow]) -> Table:
     shown = [
         TableRow(
             row.mean.label,
-            tuple(Cell(_cell(row, name), row.mean.metrics[name]) for name in METRICS),
+            tuple(_page_cell(row, name) for name in METRICS),
         )
         for row in rows
     ]
@@ -128,7 +128,7 @@ def _seed_table(name: str, rows_by_seed: Mapping[int, Sequence[Row]]) -> Table:
         )
         for same in zip(*rows_by_seed.values(), strict=True)
     ]
-    headings = (Heading("class"), *(Heading(f"seed {seed}") for seed in rows_by_seed))
+    headings = (Heading("class"), *(Heading(f"seed\u00a0{seed}") for seed in rows_by_seed))
     return _table(TITLES[name], headings, shown, next(iter(rows_by_seed.values())))
 
 
@@ -144,6 +144,11 @@ def _cell(row: SeedRow, name: str) -> str:
     mean, deviation = format_number(name, row.mean.metrics[name]), row.deviations[name]
     # One digit more than the mean has: deviations are small.
     return mean if deviation is None else f"{mean} \u00b1 {deviation:.4f}"
+
+
+def _page_cell(row: SeedRow, name: str) -> Cell:
+    text, _, deviation = _cell(row, name).partition(" \u00b1 ")
+    return Cell(text, row.mean.metrics[name], note=f"\u00b1 {deviation}" if deviation else "")
 
 
 def _csv(rows: Sequence[SeedRow]) -> str:

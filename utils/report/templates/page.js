@@ -45,13 +45,13 @@ const address = {
   timer: 0,
   pending: null,
   read: () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : ""),
-  url: (text) => (text ? `#${text}` : location.href.split("#")[0]),
+  href: (text) => (text ? `#${text}` : location.href.split("#")[0]),
 
   push(text, mark = null) {
     address.flush();
     if (location.hash.slice(1) === text) return;
     try {
-      history.pushState(mark, "", address.url(text));
+      history.pushState(mark, "", address.href(text));
     } catch {
       location.hash = text;  // some browsers forbid the other for local files
     }
@@ -61,7 +61,7 @@ const address = {
     clearTimeout(address.timer);
     address.pending = null;
     try {
-      history.replaceState(mark, "", address.url(text));
+      history.replaceState(mark, "", address.href(text));
     } catch {
       location.replace(`#${text || "show="}`);
     }
@@ -150,8 +150,8 @@ function makeSortable(table) {
     const button = make("button");
     button.type = "button";
     const label = head.querySelector(".label");
-    button.append(...label.childNodes);
-    label.append(button);
+    label.textContent.split(/(?<=_)/).forEach((piece, i) => button.append(...(i ? [make("wbr"), piece] : [piece])));
+    label.replaceChildren(button);
     button.addEventListener("click", () => sortTable(heads, column, body, original));
     return button;
   });
@@ -446,10 +446,11 @@ function cropOf(image, index, panels, isLazy) {
   const crop = make("span", "crop");
   const picture = make("img");
   if (isLazy) picture.loading = "lazy";
-  const percent = (pixels) => `${(100 * pixels) / panels.side}%`;
+  const edge = 1;  // pixel, which scaling mixes with the paper around the panel
+  const percent = (pixels) => `${(100 * pixels) / (panels.side - 2 * edge)}%`;
   picture.style.width = percent(panels.width);
-  picture.style.left = `-${percent(panels.lefts[index])}`;
-  picture.style.top = `-${percent(panels.top)}`;
+  picture.style.left = `-${percent(panels.lefts[index] + edge)}`;
+  picture.style.top = `-${percent(panels.top + edge)}`;
   picture.width = panels.width;
   picture.height = panels.height;
   picture.alt = isLazy ? "" : `${PANEL_NAMES[index]} of ${image.title}`;
@@ -464,7 +465,8 @@ function panelStrip(image, panels, isLazy) {
   box.classList.toggle("four", shown.length === 4);
   for (const index of shown) {
     const panel = make("span", index === 4 ? "panel main" : "panel");
-    panel.append(cropOf(image, index, panels, isLazy), make("span", "panel-name", PANEL_NAMES[index]));
+    const name = index === 4 && !isLazy ? "outlines: predicted orange, true blue" : PANEL_NAMES[index];
+    panel.append(cropOf(image, index, panels, isLazy), make("span", "panel-name", name));
     box.append(panel);
   }
   return box;
@@ -495,23 +497,25 @@ function badgesOf(image, factor) {
   const words = { missed: "missed defect", false: "false alarm" }[mistake];
   if (words) badges.push(make("span", "badge wrong decided", words));
   const decision = decisionText(image, factor);
-  if (decision) {
-    const isAlarm = !image.isLabelled && decision === "defective";
-    badges.push(make("span", `badge decided${isAlarm ? " wrong" : ""}`, `called ${decision}`));
+  if (decision && !image.isLabelled) {
+    badges.push(make("span", `badge decided${decision === "defective" ? " wrong" : ""}`, decision));
   }
   if (image.misranked > 0) badges.push(make("span", "badge", "wrongly ranked"));
   return badges;
 }
 
-function detailText(image) {
+function detailText(image, factor) {
+  const decision = image.isLabelled && decisionText(image, factor);
+  const explored = factor === 1 ? "" : " at the explored threshold";
   const p = image.p_value === null ? DASH : image.p_value.toFixed(4);
-  return [`score ${scoreText(image.score)}`, `p-value ${p}`, rankText(image)].filter(Boolean).join(" \u00b7 ");
+  return [decision && `called ${decision}${explored}`, `score\u00a0${scoreText(image.score)}`, `p-value\u00a0${p}`,
+    rankText(image)].filter(Boolean).join(" \u00b7 ");
 }
 
 function captionOf(image, factor) {
   const name = make("p", "name");
   name.append(make("span", "", image.title), ...badgesOf(image, factor));
-  return [name, make("p", "detail", detailText(image))];
+  return [name, make("p", "detail", detailText(image, factor))];
 }
 
 function cardOf(image, index, panels, state) {
@@ -619,7 +623,7 @@ class Gallery {
       else state[name] = value;
     }
     if (!this.classes.some((group) => group.name === state.class)) state.class = "";
-    if (!(state.sort in { worst: 1, high: 1, low: 1, name: 1 })) state.sort = "worst";
+    if (!all("option", byId("sort")).some((option) => option.value === state.sort)) state.sort = "worst";
     if (!all('[name="show"]').some((radio) => radio.value === state.show)) state.show = "all";
     if (!this.byId.has(state.image)) state.image = "";
     const hasOtherCards = this.hash({ ...state, image: "" }) !== this.hash({ ...this.state, image: "" });
@@ -948,7 +952,11 @@ class Gallery {
       byId("slider").focus({ preventScroll: true });
     });
     byId("save").addEventListener("click", () => download(csvOf(this.shown, this.state.factor), "selection.csv"));
-    byId("more").addEventListener("click", () => this.focusCard(this.list.childElementCount));
+    byId("more").addEventListener("click", () => {
+      const next = this.list.childElementCount;
+      this.showMore();
+      this.focusCard(next);
+    });
     this.list.addEventListener("click", (event) => {
       const open = event.target.closest(".open");
       if (open) this.open(this.shown[Number(open.dataset.position)]);
@@ -1064,8 +1072,9 @@ function showDifferences(table, run) {
       for (const old of all(".difference", cell)) old.remove();
       const ours = cellValue(row, index + 1);
       if (theirs === null || ours === null || index + 1 === column) return;
-      const difference = ours - theirs;
-      cell.append(make("span", "difference", `${difference < 0 ? "\u2212" : "+"}${Math.abs(difference).toFixed(3)}`));
+      const shown = (ours - theirs).toFixed(3);
+      const sign = Number(shown) > 0 ? "+" : "";
+      cell.append(make("span", "difference", `${sign}${shown.replace(/^-0\.000$/, "0.000").replace("-", "\u2212")}`));
     });
   }
 }
