@@ -141,9 +141,10 @@ def test_good_images_are_judged_and_bad_ones_reported(model_file: Path, tmp_path
         str(output_path(Path("overlays"), name, ".png")) for name in worst
     }
     assert len([path for path in files(save) if path.startswith("maps")]) == 18
+    assert len([path for path in files(save) if path.startswith("originals")]) == 3
     page = (save / "index.html").read_text(encoding="utf-8")
     assert "<b>&" not in page
-    assert page.count('<img src="overlays/') == 3
+    assert page.count('"picture":"overlays/') == page.count('"original":"originals/') == 3
     assert not [path for path in files(tmp_path) if "partial" in path]
     assert {path for path in files(save) if "/" not in path} == {
         *(".lock", "scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html")

@@ -284,7 +284,7 @@ def test_errors_are_over_draws_of_the_mean_over_classes() -> None:
 
 def test_scenes_without_test_videos_are_not_waited_for(tmp_path: Path) -> None:
     done = results("shanghaitech", "resnet18_rd100", SCENES)
-    write_report(tmp_path, done, Facts(10, [], {}))
+    write_report(tmp_path, done, Facts(plan.TABLES, "python reproduce.py", 10, [], {}))
     row = rows(tmp_path, "stc")["resnet18_rd100", "all", "pixel_auroc"]
     assert float(row["value"]) == pytest.approx(0.9055)
     assert float(row["difference"]) == pytest.approx(0.9055 - 0.912)
@@ -293,20 +293,20 @@ def test_scenes_without_test_videos_are_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_what_was_not_run_is_empty(tmp_path: Path) -> None:
-    write_report(tmp_path, [], Facts(10, [], {}))
+    write_report(tmp_path, [], Facts(plan.TABLES, "python reproduce.py", 10, [], {}))
     text = (tmp_path / "tables.md").read_text()
     assert text.count("**Not run.**") == len(plan.TABLES)
     for table in plan.TABLES:
         for row in rows(tmp_path, table).values():
             assert row["value"] == row["difference"] == ""
             assert row["classes_run"] == "0"
-    assert (tmp_path / "layers.png").is_file()
+    assert not (tmp_path / "layers.png").exists()
     # Recalled numbers are marked, also where there is nothing to set beside them.
     assert "0.957 ?" in text
 
 
 def test_every_published_number_has_a_place(tmp_path: Path) -> None:
-    write_report(tmp_path, [], Facts(10, [], {}))
+    write_report(tmp_path, [], Facts(plan.TABLES, "python reproduce.py", 10, [], {}))
     with published.FILE.open(newline="") as file:
         papers = [row for row in csv.DictReader(file) if row["system"] == "paper"]
     with (tmp_path / "tables.csv").open(newline="") as file:

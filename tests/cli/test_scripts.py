@@ -52,6 +52,7 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
     for path in folder.rglob("*.png"):
         with Image.open(path) as image:
             image.load()
+    assert f'href="{name}/index.html"' in (save / "index.html").read_text()
     content = json.loads((folder / "results.json").read_text())
     assert content["settings"]["weights"] == "random"
     assert content["results"][0]["n_train"] == 6

@@ -441,6 +441,9 @@ def test_a_page_of_something_else_is_left_alone(tmp_path: Path):
     path.replace(outside)
     path.symlink_to(outside)
     assert not write_runs_page(tmp_path)
+    path.unlink()
+    path.mkdir()
+    assert not write_runs_page(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"settings": {}}', '{"settings": null}'])

@@ -87,7 +87,7 @@ def write_runs_page(folder: Path) -> bool:
         Whether it was written: a page that something else has made is left alone.
     """
     path = folder / "index.html"
-    if path.is_symlink() or (path.exists() and MARK not in _start_of(path)):
+    if not _may_be_replaced(path):
         return False
     by_data: dict[str, list[RunSummary]] = {}
     for run in _find_runs(folder):
@@ -106,9 +106,17 @@ def write_runs_page(folder: Path) -> bool:
     return True
 
 
-def _start_of(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(2000)
+def _may_be_replaced(path: Path) -> bool:
+    """Whether there is nothing at a path, or a page of runs."""
+    try:
+        if path.is_symlink():
+            return False
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return MARK in file.read(2000)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _find_runs(folder: Path) -> Iterator[RunSummary]:

@@ -15,6 +15,13 @@ function make(tag, className, text) {
   return element;
 }
 
+// A name that may be broken behind its separators.
+function makeName(tag, className, text) {
+  const element = make(tag, className);
+  text.split(/(?<=[/_])/).forEach((piece, i) => element.append(...(i ? [make("wbr"), piece] : [piece])));
+  return element;
+}
+
 function makeSvg(tag, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -150,7 +157,7 @@ function makeSortable(table) {
     const button = make("button");
     button.type = "button";
     const label = head.querySelector(".label");
-    label.textContent.split(/(?<=_)/).forEach((piece, i) => button.append(...(i ? [make("wbr"), piece] : [piece])));
+    button.append(...makeName("span", "", label.textContent).childNodes);
     label.replaceChildren(button);
     button.addEventListener("click", () => sortTable(heads, column, body, original));
     return button;
@@ -508,13 +515,13 @@ function detailText(image, factor) {
   const decision = image.isLabelled && decisionText(image, factor);
   const explored = factor === 1 ? "" : " at the explored threshold";
   const p = image.p_value === null ? DASH : image.p_value.toFixed(4);
-  return [decision && `called ${decision}${explored}`, `score\u00a0${scoreText(image.score)}`, `p-value\u00a0${p}`,
+  return [decision && `called ${decision}${explored}`, `score\u00a0${scoreText(image.score)}`, `p\u2011value\u00a0${p}`,
     rankText(image)].filter(Boolean).join(" \u00b7 ");
 }
 
 function captionOf(image, factor) {
   const name = make("p", "name");
-  name.append(make("span", "", image.title), ...badgesOf(image, factor));
+  name.append(makeName("span", "", image.title), ...badgesOf(image, factor));
   return [name, make("p", "detail", detailText(image, factor))];
 }
 
