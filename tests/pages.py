@@ -46,6 +46,8 @@ def draw_record(
     ] + [
         _image(name, kinds[i % 3], i, 1, float(rng.normal(26, 6)), rng) for i in range(n_defective)
     ]
+    if threshold is not None:
+        images = [replace(image, is_defective=image.score > threshold) for image in images]
     metrics = {metric: float(rng.uniform(0.7, 1)) for metric in METRICS} | {"pro": None}
     return class_record(
         name,

@@ -231,7 +231,7 @@ def test_a_rate_finer_than_the_images_promise_is_named(
     assert summary["image_threshold"] == calibration.image_threshold(1 / 21)
     assert summary["pixel_threshold"] == calibration.pixel_threshold(0.001)
     page = (tmp_path / "out/index.html").read_text()
-    assert "at a false alarm rate of 0.0476" in page
+    assert "at a false alarm rate of 4.76 %" in page
     assert "0.001" in page
     assert judge(*argv) == 2
     assert "--overwrite" in capsys.readouterr().err

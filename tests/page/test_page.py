@@ -331,7 +331,7 @@ def test_key_numbers_count_what_the_threshold_decides():
 
 def test_a_rate_that_was_not_kept_is_said():
     line = tiles([counted("a", 0, 0, 0.0526), counted("b", 0, 0, 0.1)])["False alarms"].lines[-1]
-    assert line == "at a false alarm rate of 5.3 to 10 % (1 % asked for)"
+    assert line == "at a false alarm rate of 5.26 to 10 % (1 % asked for)"
 
 
 def test_without_a_threshold_there_are_no_counts():
@@ -416,7 +416,7 @@ def test_a_prediction_says_how_many_of_all_it_shows():
 def test_the_rate_that_was_judged_by_is_said():
     _, reader = read_prediction([], false_alarm_rate=0.0526)
 
-    assert "at a false alarm rate of 0.0526 (0.01 was asked for)" in reader.text["p"]
+    assert "at a false alarm rate of 5.26 % (1 % asked for)" in reader.text["p"]
 
 
 def test_a_prediction_without_thresholds_counts_no_defective_images():

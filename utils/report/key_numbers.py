@@ -48,7 +48,8 @@ def key_numbers(
     if not counted:
         return [*tiles, KeyNumber("Detections", DASH, ("there is no threshold",))]
     total = _Counts.sum([counts for _, counts in counted])
-    rate = _rate_text([record for record, _ in counted])
+    thresholds = [record.image_threshold for record, _ in counted if record.image_threshold]
+    rate = rate_text([one.rate for one in thresholds], [one.requested_rate for one in thresholds])
     return [
         *tiles,
         KeyNumber(
@@ -139,12 +140,21 @@ def _share(count: int, total: int) -> str:
     return f"{count} of {total}" if total else DASH
 
 
-def _rate_text(records: Sequence[ClassRecord]) -> str:
-    """The rate asked for, and the rate that the threshold is for if the two differ."""
-    thresholds = [one.image_threshold for one in records if one.image_threshold is not None]
-    requested = " and ".join(sorted({f"{100 * one.requested_rate:.3g} %" for one in thresholds}))
-    used = sorted({one.rate for one in thresholds if one.rate > one.requested_rate})
-    if not used:
-        return f"at a false alarm rate of {requested}"
-    finest = " to ".join(dict.fromkeys(f"{100 * rate:.2g}" for rate in (used[0], used[-1])))
-    return f"at a false alarm rate of {finest} % ({requested} asked for)"
+def rate_text(rates: Sequence[float], requested: Sequence[float]) -> str:
+    """The rates asked for, and those that the thresholds are for if they differ.
+
+    Args:
+        rates: of the thresholds.
+        requested: what was asked for, a number for each of them.
+    """
+    asked = _percent(requested, " and ")
+    others = [rate for rate, wish in zip(rates, requested, strict=True) if rate > wish]
+    if not others:
+        return f"at a false alarm rate of {asked}"
+    used = _percent((min(others), max(others)), " to ")
+    return f"at a false alarm rate of {used} ({asked} asked for)"
+
+
+def _percent(rates: Sequence[float], between: str) -> str:
+    shown = dict.fromkeys(f"{100 * rate:.3g}" for rate in sorted(set(rates)))
+    return f"{between.join(shown)} %"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from utils.report.gallery import GalleryClass, GalleryImage, gallery_data
 from utils.report.html import render
-from utils.report.key_numbers import KeyNumber
+from utils.report.key_numbers import KeyNumber, rate_text
 from utils.report.text import DASH, format_number
 
 PAGE_ROWS = 2000  # images on a page at most, so that a browser can open it
@@ -50,9 +50,9 @@ def _tiles(facts: Mapping[str, object]) -> list[KeyNumber]:
     if facts["n_defective"] is None:
         tiles.append(KeyNumber("Defective", DASH, ("the model has no threshold",)))
     else:
-        rate, requested = facts["false_alarm_rate"], facts["requested_false_alarm_rate"]
-        asked = "" if rate == requested else f" ({requested:g} was asked for)"
-        line = f"at a false alarm rate of {rate:.3g}{asked}"
+        rate: float = facts["false_alarm_rate"]  # type: ignore[assignment]
+        requested: float = facts["requested_false_alarm_rate"]  # type: ignore[assignment]
+        line = rate_text([rate], [requested])
         link = ("show them", "defective") if facts["n_defective"] else (None, "")
         tiles.append(KeyNumber("Defective", str(facts["n_defective"]), (line,), *link))
         value: float = facts["image_threshold"]  # type: ignore[assignment]

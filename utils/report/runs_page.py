@@ -47,9 +47,10 @@ class RunSummary:
         """The summary of a folder.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, AttributeError: it is not that of a run.
+            OSError: it cannot be read.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError: it is of no run.
         """
-        content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        content = json.loads(_read(folder / "results.json"))
         settings = content["settings"]
         version = "" if settings["rd_version"] is None else f", version {settings['rd_version']}"
         place = content["options"]["data_path"]
@@ -111,19 +112,26 @@ def _may_be_replaced(path: Path) -> bool:
     try:
         if path.is_symlink():
             return False
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return MARK in file.read(2000)
+        return MARK in _read(path, 2000)
     except FileNotFoundError:
         return True
     except OSError:
         return False
 
 
+def _read(path: Path, n_bytes: int = -1) -> str:
+    """The text of a file, or its start. Nothing else is opened: a pipe would be waited on."""
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(f"{path} is no file")
+    with path.open("rb") as file:
+        return file.read(n_bytes).decode("utf-8", "replace")
+
+
 def _find_runs(folder: Path) -> Iterator[RunSummary]:
     for path in sorted(folder.glob("*/results.json")):
         try:
             yield RunSummary.read(path.parent)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue  # of something else, or of another version
 
 

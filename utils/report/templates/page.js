@@ -429,11 +429,13 @@ function niceStep(span) {
 
 function drawTicks(host, range, unit) {
   host.replaceChildren();
+  // A scale that is cut says so at its end, which takes room.
+  const last = range.isCut ? 1 - 90 / Math.max(host.clientWidth, 180) : 0.97;
   const step = niceStep((range.high - range.low) * unit);
   for (let k = Math.ceil((range.low * unit) / step); k * step <= range.high * unit; k += 1) {
     const value = k * step;
     const share = (value / unit - range.low) / (range.high - range.low);
-    if (share > 0.97 || share < 0.02) continue;
+    if (share > last || share < 0.02) continue;
     const tick = make("span", "", String(Number(value.toPrecision(6))));
     tick.style.left = `${100 * share}%`;
     host.append(tick);
@@ -515,7 +517,7 @@ function detailText(image, factor) {
   const decision = image.isLabelled && decisionText(image, factor);
   const explored = factor === 1 ? "" : " at the explored threshold";
   const p = image.p_value === null ? DASH : image.p_value.toFixed(4);
-  return [decision && `called ${decision}${explored}`, `score\u00a0${scoreText(image.score)}`, `p\u2011value\u00a0${p}`,
+  return [decision && `judged ${decision}${explored}`, `score\u00a0${scoreText(image.score)}`, `p\u2011value\u00a0${p}`,
     rankText(image)].filter(Boolean).join(" \u00b7 ");
 }
 
@@ -761,7 +763,7 @@ class Gallery {
     const label = `Histogram of ${plural(images.length, "score")}`;
     if (!known.length) return label;
     const counts = countMistakes(images, this.state.factor);
-    const said = this.isLabelled ? mistakesText(counts) : `${counts.flagged} called defective`;
+    const said = this.isLabelled ? mistakesText(counts) : `${counts.flagged} judged defective`;
     return `${label}, ${this.thresholdText(known)}: ${said}`;
   }
 
@@ -787,7 +789,7 @@ class Gallery {
     slider.value = this.state.factor;
     slider.setAttribute("aria-valuetext", this.thresholdText(known));
     const scale = known.length > 1 ? "Scores are divided by the threshold of their class. " : "";
-    const what = this.isLabelled ? "Red: decided wrongly. " : "";
+    const what = this.isLabelled ? "Red: judged wrongly. " : "Ochre: judged defective. ";
     text.textContent = `${scale}${what}${this.state.factor === 1
       ? `The line is the threshold from training images${known.length === 1 ? `, ${scoreText(known[0].threshold)}` : ""}; drag it to explore others.`
       : "The dashed line is the threshold from training images."}`;
@@ -916,9 +918,10 @@ class Gallery {
 
   largeDetail(image) {
     const { group } = image;
-    if (group.threshold === null) return image.id;
+    const path = image.id === image.title ? [] : [image.id];
+    if (group.threshold === null) return path.join("");
     const honest = this.state.factor === 1 ? "" : `, explored; from training images ${scoreText(group.threshold)}`;
-    return `threshold ${scoreText(limitOf(group, this.state.factor))}${honest} \u00b7 ${image.id}`;
+    return [`threshold ${scoreText(limitOf(group, this.state.factor))}${honest}`, ...path].join(" \u00b7 ");
   }
 
   swap() {
