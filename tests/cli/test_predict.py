@@ -328,11 +328,12 @@ def test_names_that_would_share_a_file_have_one_each(model_file: Path, tmp_path:
     argv = ("--model", model_file, "--input", tmp_path / "in", "--save_path", save, "--npy")
     assert judge(*argv) == 0
     assert {row["path"] for row in table(save / "scores.csv")} == set(names)
-    for kind, suffix in (("maps", ".png"), ("maps", ".npy"), ("overlays", ".png")):
+    kinds = (("maps", ".png"), ("maps", ".npy"), ("overlays", ".png"), ("originals", ".jpg"))
+    for kind, suffix in kinds:
         found = [path for path in files(save) if path.startswith(kind) and path.endswith(suffix)]
         assert len({path.casefold() for path in found}) == len(found) == len(names)
     page = (save / "index.html").read_text()
-    assert page.count('<img src="overlays/') == len(names)
+    assert page.count('"picture":"overlays/') == len(names)
 
 
 @pytest.mark.parametrize("harm", ["index.html", "maps", "run"])

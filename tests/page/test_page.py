@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -82,6 +83,8 @@ def image(name="000.png", defect="good", label=0, score=1.5, misranked=0.0, figu
 
 
 def record(name="bottle", images=(), notes=(), n_train=10, seconds=1.25, threshold=None, **metrics):
+    if threshold is not None:
+        images = [replace(one, is_defective=one.score > threshold.value) for one in images]
     return class_record(
         name,
         images=tuple(images),
@@ -444,9 +447,14 @@ def test_a_page_of_something_else_is_left_alone(tmp_path: Path):
     path.unlink()
     path.mkdir()
     assert not write_runs_page(tmp_path)
+    path.rmdir()
+    os.mkfifo(path)
+    assert not write_runs_page(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"settings": {}}', '{"settings": null}'])
+@pytest.mark.parametrize(
+    "content", ["", "[" * 10**5, "[]", "3", "{}", '{"settings": {}}', '{"settings": null}']
+)
 def test_what_is_no_run_is_left_out(content: str, tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/results.json").write_text(content)
