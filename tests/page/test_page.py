@@ -361,7 +361,7 @@ def test_a_command_line_is_read_back_as_the_same_options(tmp_path):
     words = shlex.split(command_line("main_resnet.py", options))
     assert words[:2] == ["python", "main_resnet.py"]
     assert parse_run_options("resnet18", words[2:]) == options
-    demo = parse_run_options("resnet18", ["--figures", "3"])
+    demo = parse_run_options("resnet18", ["--figures", "3", "--metrics", "pro", "image_ap"])
     assert parse_run_options("resnet18", shlex.split(command_line("x", demo))[2:]) == demo
     judged = parse_predict_options(["--model=-m", "--input", "a", "b", "--save_path=c", "--npy"])
     assert parse_predict_options(shlex.split(command_line("x", judged))[2:]) == judged

@@ -17,6 +17,7 @@ from typing import Any
 from datasets.loading.labelled import Batch
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
+from padim.config import TIMM
 from padim.errors import ModelError
 from padim.files import naming, remove, sweep, temporary_folder
 from padim.model_file import load_model
@@ -83,7 +84,10 @@ class RunInfo:
     @property
     def command(self) -> str:
         """The command line that makes the run again."""
-        return command_line(SCRIPTS[self.settings["backbone"]], self.options)
+        name = self.settings["backbone"]
+        if name in SCRIPTS:
+            return command_line(SCRIPTS[name], self.options)
+        return command_line("main_timm.py", self.options, "--backbone", name.removeprefix(TIMM))
 
     def printable_options(self) -> dict[str, Any]:
         """The options by name, as JSON can hold them."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WORDS = {"auroc": "AUROC", "ap": "AP", "f1": "F1", "pro": "PRO"}
+WORDS = {
+    **{name: name.upper() for name in ("auroc", "ap", "f1", "pro", "aupimo")},
+    **{"iou": "IoU", "fpr1": "at 1 % FPR", "fpr5": "at 5 % FPR"},
+}
 LABELS = {"n_train": "train images", "n_test": "test images"}
 
 

@@ -10,17 +10,18 @@ from typing import Any
 UNSAID = ("overwrite",)  # it says what happens to earlier results, not what the results are
 
 
-def command_line(script: str, options: Any) -> str:
+def command_line(script: str, options: Any, *others: str) -> str:
     """The command line of some options, each spelled out, for a POSIX shell.
 
     Args:
         script: such as ``main_resnet.py``.
         options: a dataclass whose fields have the names of the options.
+        others: words that are no fields, put before them.
     """
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     if values.get("seeds") is not None:
         values.pop("seed")
-    words = ["python", script]
+    words = ["python", script, *others]
     for name, value in values.items():
         if name not in UNSAID:
             words += _words(f"--{name}", value, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from utils.evaluation.class_record import ClassRecord
+from utils.evaluation.draws import Interval
 from utils.evaluation.metric_names import DEFAULT_METRICS
 from utils.report.cells import Cell, Heading, Table, TableRow, metric_heading
 from utils.report.charts import charts
@@ -72,6 +73,14 @@ def _results_table(records: Sequence[ClassRecord], columns: Sequence[str]) -> Ta
 
 
 def _table_row(row: Row, columns: Sequence[str], position: int | None) -> TableRow:
-    values = ((name, row.value(name)) for name in columns)
-    cells = tuple(Cell(format_number(name, value), value) for name, value in values)
-    return TableRow(row.label, cells, position)
+    ends = row.intervals
+    return TableRow(
+        row.label,
+        tuple(_cell(name, row.value(name), ends.get(name)) for name in columns),
+        position,
+    )
+
+
+def _cell(name: str, value: float | int | None, ends: Interval | None) -> Cell:
+    note = "" if ends is None else "\u2013".join(format_number(name, end) for end in ends)
+    return Cell(format_number(name, value), value, note=note)

@@ -64,7 +64,7 @@ def write_seed_tables(
             they may.
         command: the command line that makes the runs again.
         folders: the folder of every seed's run, beside ``folder``.
-        metrics: the columns of the Markdown table.
+        metrics: the columns of the tables; ``results.csv`` has all.
 
     Returns:
         The table of means and deviations, as Markdown.
@@ -90,7 +90,7 @@ def write_seed_tables(
         command=command,
         reason_not_comparable=reason_not_comparable,
         tiles=_tiles(rows, run_name, reason_not_comparable),
-        table=_mean_table(rows),
+        table=_mean_table(rows, metrics),
         tables=[_seed_table(name, rows_by_seed) for name in TITLES],
         folders=folders,
     )
@@ -106,16 +106,16 @@ def _tiles(rows: Sequence[SeedRow], run_name: str, reason: str | None) -> list[K
     )
 
 
-def _mean_table(rows: Sequence[SeedRow]) -> Table:
+def _mean_table(rows: Sequence[SeedRow], metrics: Sequence[str]) -> Table:
     """Classes down, metrics across: mean and deviation."""
     shown = [
         TableRow(
             row.mean.label,
-            tuple(_page_cell(row, name) for name in METRICS),
+            tuple(_page_cell(row, name) for name in metrics),
         )
         for row in rows
     ]
-    headings = (Heading("class"), *map(metric_heading, METRICS))
+    headings = (Heading("class"), *map(metric_heading, metrics))
     return _table("Means over the seeds", headings, shown, [row.mean for row in rows])
 
 
