@@ -25,12 +25,12 @@ RUN = "resnet18_rd100_demo"
 SHOTS = (
     ("page.png", f"result/{RUN}/index.html", 1300, 1750, "light", ()),
     ("page_dark.png", f"result/{RUN}/index.html#class=weave", 1300, 900, "dark", ("#images",)),
-    ("image.png", f"result/{RUN}/index.html#show=missed", 1300, 860, "light", (".open",)),
+    ("image.png", f"result/{RUN}/index.html#show=missed", 880, 640, "light", (".open",)),
     ("phone.png", f"result/{RUN}/index.html#show=missed", 390, 844, "light", ("#images",)),
-    ("predict.png", "judged/index.html", 1300, 1100, "light", ()),
+    ("predict.png", "judged/index.html", 1000, 860, "light", ()),
     ("seeds.png", f"result/{RUN}_seeds_0_1_2/index.html", 1300, 800, "light", ()),
     ("reproduce.png", "reproduction/index.html", 1300, 1300, "light", ()),
-    ("runs.png", f"result/index.html#metric=pixel_auroc&against={RUN}", 1300, 620, "light", ()),
+    ("runs.png", f"result/index.html#metric=pixel_auroc&against={RUN}", 1300, 680, "light", ()),
 )
 
 
@@ -39,13 +39,19 @@ def make_runs(folder: Path, weights: str) -> None:
     result, network = folder / "result", ("--weights", weights)
     main = ("main_resnet.py", *network, "--save_path", result)
     data = result / "demo_data"
-    model = result / RUN / "models/gear.pt"
     commands: tuple[tuple[object, ...], ...] = (
         main,
         (*main, "--reduction", "semi_orthogonal", "--figures", "none"),
         (*main, "--seeds", 0, 1, 2, "--figures", "none"),
         (
-            *("predict.py", "--model", model, *network, "--input", data / "gear/test"),
+            *(
+                "predict.py",
+                "--model",
+                result / RUN / "models/gear.*",
+                *network,
+                "--input",
+                data / "gear/test",
+            ),
             *("--save_path", folder / "judged", "--false_alarm_rate", 0.05, "--overwrite"),
         ),
         (
@@ -55,7 +61,14 @@ def make_runs(folder: Path, weights: str) -> None:
         ),
     )
     for command in commands:
-        subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)
+        words = [_found(word) if "*" in str(word) else str(word) for word in command]
+        subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+
+
+def _found(pattern: object) -> str:
+    """The only file of a pattern, which an earlier command has made."""
+    (path,) = Path(str(pattern)).parent.glob(Path(str(pattern)).name)
+    return str(path)
 
 
 def take(browser: Browser, folder: Path) -> None:
@@ -63,7 +76,6 @@ def take(browser: Browser, folder: Path) -> None:
     for name, address, width, height, scheme, clicks in SHOTS:
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.goto(f"file://{folder}/{address}")
-        page.wait_for_load_state("networkidle")
         for selector in clicks:
             if selector.startswith("#"):
                 page.locator(selector).evaluate("element => element.scrollIntoView()")
@@ -71,7 +83,7 @@ def take(browser: Browser, folder: Path) -> None:
                 page.locator(selector).first.click()
         page.wait_for_timeout(500)
         with Image.open(BytesIO(page.screenshot())) as picture:
-            small = picture.convert("RGB").quantize(200, dither=Image.Dither.NONE)
+            small = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
         small.save(ROOT / "docs" / name, optimize=True)
         print(f"docs/{name}: {(ROOT / 'docs' / name).stat().st_size / 1000:.0f} kB")
         page.close()

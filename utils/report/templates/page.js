@@ -1,7 +1,7 @@
 "use strict";
 // The script of every page. Names come from folders: they reach a page as text, never as markup.
 (() => {
-const CHUNK = 24;  // cards that are made at once
+const CHUNK = 12;  // cards that are made at once
 const BARS = 60;
 const DASH = "\u2013";
 const byId = (id) => document.getElementById(id);
@@ -644,8 +644,9 @@ class Gallery {
   // Takes a choice of the reader over; the one before can be gone back to.
   choose(changes) {
     Object.assign(this.state, changes);
+    this.fillDefects();
+    address.push(this.hash());  // before the page is changed: a browser settles the page first
     this.update();
-    address.push(this.hash());
   }
 
   // The same while a slider is dragged or a name is typed: all of it is one step to go back.
@@ -738,6 +739,9 @@ class Gallery {
 
   showThreshold() {
     const { state } = this;
+    const drawn = JSON.stringify([state.class, state.factor]);
+    if (drawn === this.drawnThreshold) return;  // no filter changes the histograms
+    this.drawnThreshold = drawn;
     const groups = this.classes.filter((group) => state.class === "" || group.name === state.class);
     const known = groups.filter((group) => group.threshold !== null);
     const judged = known.length ? known : groups.length === 1 ? groups : [];
