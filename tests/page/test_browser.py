@@ -68,7 +68,7 @@ class Visit:
             "console": lambda message: self.complaints.append(message.text),
             "pageerror": lambda error: self.complaints.append(str(error)),
             "dialog": lambda dialog: self.complaints.append(dialog.message),
-            "requestfailed": lambda request: self.complaints.append(request.url),
+            "requestfailed": self._request_failed,
         }
         for event, listener in self._listeners.items():
             page.on(event, listener)
@@ -81,6 +81,10 @@ class Visit:
         self.page.goto("about:blank")
         assert hacked is None
         assert not self.complaints
+
+    def _request_failed(self, request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # by leaving a page before all had come
+            self.complaints.append(request.url)
 
     @property
     def hash(self) -> str:
