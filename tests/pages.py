@@ -97,7 +97,7 @@ def make_run(folder: Path, records: Sequence[ClassRecord], title: str = "PaDiM r
         facts={"layers": ["layer1", "layer2"], "seed": 0, "rd_version": None},
         records=records,
         links=("results.csv", "results.md", "results.json"),
-        crop=CROP,
+        crops={record.class_name: CROP for record in records},
         reason_not_comparable="the images are drawn",
     )
     return _write(folder / "index.html", page)
@@ -138,7 +138,7 @@ def make_prediction(folder: Path, n_images: int, n_judged: int | None = None) ->
         if has_picture:
             draw_figure(folder / f"overlays/{i}.png", (40, 30))
             draw_figure(folder / f"originals/{i}.jpg", (40, 30), 90)
-    for name in ("scores.csv", "failed.csv", "summary.json"):
+    for name in ("scores.csv", "failed.csv", "skipped.csv", "summary.json"):
         (folder / name).write_text("{}")
     facts = {
         "n_judged": n_judged or n_images,

@@ -275,7 +275,7 @@ class RunFolder:
             facts={**self._settings(records), **info.versions},
             records=records,
             links=("results.csv", "results.md", "results.json"),
-            crop=max(info.crops[record.class_name] for record in records),
+            crops=info.crops,
             run_name=info.run_name,
             reason_not_comparable=info.reason_not_comparable,
             metrics=info.options.metrics,

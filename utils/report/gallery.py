@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from utils.evaluation.class_record import ClassRecord, ImageRecord
-from utils.report.figures import panel_boxes
+from utils.report.figures import PanelBoxes, panel_boxes
 
 
 @dataclass(frozen=True)
@@ -46,36 +46,33 @@ class GalleryClass:
         name: of the class or model.
         threshold: an image with a higher score is defective; None without one.
         images: of the class.
+        panels: where the panels are in each of its figures; None if a picture is one panel.
     """
 
     name: str
     threshold: float | None
     images: tuple[GalleryImage, ...]
+    panels: PanelBoxes | None = None
 
 
-def gallery_data(classes: Sequence[GalleryClass], crop: int | None, n_all: int) -> dict[str, Any]:
+def gallery_data(classes: Sequence[GalleryClass], n_all: int) -> dict[str, Any]:
     """The gallery as JSON can hold it.
 
     Args:
         classes: to show.
-        crop: side of the maps, from which the places of the panels in a figure follow; None if a
-            picture is one panel.
         n_all: number of images that there are, shown or not.
     """
-    return {
-        "classes": [asdict(item) for item in classes],
-        "panels": None if crop is None else asdict(panel_boxes(crop)),
-        "all": n_all,
-    }
+    return {"classes": [asdict(item) for item in classes], "all": n_all}
 
 
-def gallery_class(record: ClassRecord) -> GalleryClass:
-    """The gallery of a class of a run."""
+def gallery_class(record: ClassRecord, crop: int) -> GalleryClass:
+    """The gallery of a class of a run; the panels of its figures follow from its crop."""
     threshold = record.image_threshold
     return GalleryClass(
         record.class_name,
         None if threshold is None else threshold.value,
         tuple(_gallery_image(image) for image in record.images),
+        panel_boxes(crop),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from utils.evaluation.class_record import ClassRecord
 from utils.report.comparison import published_for
-from utils.report.rows import Row, result_rows
+from utils.report.rows import GROUPS, Row, result_rows
 from utils.report.text import DASH, format_number
 
 TITLES = {"image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "pro": "PRO"}
@@ -106,11 +106,10 @@ def _main_row(rows: Sequence[Row]) -> Row:
 
 
 def _group_lines(rows: Sequence[Row], name: str) -> list[str]:
-    """The means of the groups, if there is more than one group."""
+    """The means of the groups that are not all classes."""
     means = [row for row in rows if row.is_mean]
-    if len(means) < 3:  # one group alone has the mean of all
-        return []
-    return [f"{row.name} {_number(row, name)}" for row in means[:-1]]
+    smaller = [row for row in means[:-1] if len(GROUPS[row.name]) < len(rows) - len(means)]
+    return [f"{row.name} {_number(row, name)}" for row in smaller]
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def render_prediction_page(
         tiles=_tiles(facts),
         n_shown=len(images),
         n_judged=n_judged,
-        data=gallery_data(classes, None, n_judged),
+        data=gallery_data(classes, n_judged),
     )
 
 

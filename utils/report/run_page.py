@@ -23,7 +23,7 @@ def render_run_page(
     facts: Mapping[str, object],
     records: Sequence[ClassRecord],
     links: Sequence[str],
-    crop: int,
+    crops: Mapping[str, int],
     run_name: str = "",
     reason_not_comparable: str | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
@@ -37,13 +37,13 @@ def render_run_page(
         facts: settings and versions by name, shown on request.
         records: the finished classes.
         links: files next to the page.
-        crop: side of the maps in pixels, from which the panels in the figures follow.
+        crops: side of the maps of every class, from which the panels in its figures follow.
         run_name: the key of the published numbers.
         reason_not_comparable: why the numbers must not be compared with published ones; None if
             they may.
         metrics: the columns of the table.
     """
-    classes = [gallery_class(record) for record in records]
+    classes = [gallery_class(record, crops[record.class_name]) for record in records]
     return render(
         "run.html",
         title=title,
@@ -56,7 +56,7 @@ def render_run_page(
         table=_results_table(records, (*metrics, *COUNTS)),
         notices=[(record.class_name, note) for record in records for note in record.notes],
         charts=charts(records),
-        data=gallery_data(classes, crop, sum(len(item.images) for item in classes)),
+        data=gallery_data(classes, sum(len(item.images) for item in classes)),
     )
 
 

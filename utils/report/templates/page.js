@@ -490,7 +490,8 @@ function wholePicture(image, isPlain, isLazy) {
   return picture;
 }
 
-function pictureOf(image, panels, isPlain, isLazy) {
+function pictureOf(image, isPlain, isLazy) {
+  const { panels } = image.group;
   if (image.picture === null) return make("span", "absent", "no picture drawn");
   const box = panels ? panelStrip(image, panels, isLazy) : wholePicture(image, isPlain, isLazy);
   const pictures = panels ? all("img", box) : [box];
@@ -527,7 +528,7 @@ function captionOf(image, factor) {
   return [name, make("p", "detail", detailText(image, factor))];
 }
 
-function cardOf(image, index, panels, state) {
+function cardOf(image, index, state) {
   const item = make("li", "card");
   item.classList.toggle("mistake", mistakeOf(image, state.factor) !== "");
   const open = make("button", "open");
@@ -535,7 +536,7 @@ function cardOf(image, index, panels, state) {
   open.tabIndex = -1;
   open.dataset.position = index;
   open.setAttribute("aria-label", `Enlarge ${image.title}`);
-  open.append(pictureOf(image, panels, state.plain, true));
+  open.append(pictureOf(image, state.plain, true));
   const caption = make("div", "caption");
   caption.append(...captionOf(image, state.factor));
   item.append(open, caption);
@@ -574,7 +575,6 @@ function download(text, name) {
 
 class Gallery {
   constructor(data) {
-    this.panels = data.panels;
     this.classes = data.classes;
     this.images = readGallery(data);
     this.byId = new Map(this.images.map((image) => [image.id, image]));
@@ -596,7 +596,7 @@ class Gallery {
   }
 
   start() {
-    this.list.classList.toggle("single", this.panels === null);
+    this.list.classList.toggle("single", this.classes.every((group) => group.panels === null));
     this.fillClasses();
     byId("drawn-label").hidden = this.images.every((image) => image.picture !== null);
     byId("plain-label").hidden = this.images.every((image) => image.original === null);
@@ -823,7 +823,7 @@ class Gallery {
     const end = Math.min(this.shown.length, atLeast);
     const batch = document.createDocumentFragment();
     for (let i = this.list.childElementCount; i < end; i += 1) {
-      batch.append(cardOf(this.shown[i], i, this.panels, this.state));
+      batch.append(cardOf(this.shown[i], i, this.state));
     }
     this.list.append(batch);
     byId("more").hidden = end >= this.shown.length;
@@ -903,7 +903,7 @@ class Gallery {
     }
     const position = this.shown.indexOf(image);
     const { factor, plain } = this.state;
-    byId("pane").replaceChildren(pictureOf(image, this.panels, plain, false));
+    byId("pane").replaceChildren(pictureOf(image, plain, false));
     byId("large-caption").replaceChildren(...captionOf(image, factor), make("p", "detail", this.largeDetail(image)));
     byId("large-caption").firstChild.firstChild.id = "large-name";
     byId("position").textContent = position < 0 ? "not in the present choice" : `${position + 1} of ${this.shown.length}`;
