@@ -66,7 +66,8 @@ def write_submission(folder: Path, image: FoundImage, units: np.ndarray, is_cut:
 
 def _name(path: Path) -> PurePosixPath:
     """``<class>/<split>/<name>`` of an image, without its ending."""
-    parts = path.resolve().parts
+    folder = path.absolute().parent  # links are named as they are given
+    parts = (*(folder.resolve() if ".." in folder.parts else folder).parts, path.name)
     if len(parts) < 4 or parts[-2] not in SPLITS:
         raise OptionError(
             f"--maps mvtec_ad2 is for <class>/{SPLITS[0]} and <class>/{SPLITS[1]} of MVTec AD 2; "
