@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from datasets.types import DataError
 from padim.folders import Listing, Skipped, list_folder, reason_not_searched
 
-VALIDATION = "normal image for validation"  # reason: it is neither trained nor tested on
+VALIDATION = "validation image"  # reason: it is neither trained nor tested on
 
 
 def list_images(folder: Path, left_out: Collection[Path] = ()) -> Listing:

@@ -32,8 +32,8 @@ PUBLIC = "test_public"
 TRUTH = f"{PUBLIC}/ground_truth"
 UNUSED = {
     "validation": VALIDATION,
-    "test_private": "without ground truth, for predict.py",
-    "test_private_mixed": "without ground truth, for predict.py",
+    "test_private": "private test image",
+    "test_private_mixed": "private test image",
 }
 
 

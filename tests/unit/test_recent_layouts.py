@@ -100,7 +100,7 @@ def test_loco(loco: Path) -> None:
         *["logical_anomalies"] * 3,
         *["structural_anomalies"] * 2,
     ]
-    assert counted(item.skipped) == "2 normal image for validation"
+    assert counted(item.skipped) == "2 validation image"
     assert item.remarks == ()
     assert item.saturations[:2] == (Saturation(255, 1.0, True), Saturation(254, 35, False))
     both = spotted()
@@ -268,9 +268,7 @@ def test_mvtec_ad2(ad2: Path) -> None:
     assert (len(item.train), len(item.test), item.has_masks) == (5, 6, True)
     assert item.path_of(item.test[3]) == "test_public/bad/000_overexposed.png"
     assert all((mask == spotted()).all() for mask in masks_of(item))
-    assert counted(item.skipped) == (
-        "6 without ground truth, for predict.py, 2 normal image for validation"
-    )
+    assert counted(item.skipped) == ("6 private test image, 2 validation image")
     assert item.remarks == ()
 
 
