@@ -51,6 +51,21 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """How much of a defect has to be found until all of it counts as found (sPRO).
+
+    Attributes:
+        label: the value of the pixels of such defects in their mask files.
+        threshold: pixels of the mask file, or a share of the defect's pixels.
+        is_relative: whether it is a share.
+    """
+
+    label: int
+    threshold: float
+    is_relative: bool
+
+
+@dataclass(frozen=True)
 class AnomalyClass:
     """One class of a data set: its training images and its labelled test images.
 
@@ -61,6 +76,7 @@ class AnomalyClass:
         test: test images; none in a class that is fitted only.
         skipped: files in the folders of the class that are not used.
         remarks: what the reader of the numbers must know of the files, a sentence each.
+        saturations: of the kinds of defects that the data set tells apart; for most none.
     """
 
     name: str
@@ -69,6 +85,7 @@ class AnomalyClass:
     test: tuple[Sample, ...]
     skipped: tuple[Skipped, ...] = ()
     remarks: tuple[str, ...] = ()
+    saturations: tuple[Saturation, ...] = ()
 
     @property
     def has_masks(self) -> bool:
@@ -95,7 +112,7 @@ class AnomalyClass:
         Raises:
             DataError: a file is gone.
         """
-        summary = hashlib.sha256()
+        summary = hashlib.sha256(repr(self.saturations).encode() if self.saturations else b"")
         for split, samples in (("train", self.train), ("test", self.test)):
             files = ((sample.defect, file) for sample in samples for file in sample.files)
             for defect, file in dict.fromkeys(files):  # a video once, not once a frame

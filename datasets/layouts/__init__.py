@@ -73,9 +73,13 @@ LAYOUTS: Mapping[str, Layout] = {
     "mvtec": Layout("MVTec AD", "mvtec", 224, is_crop_published=True),
     "rd_mvtec": Layout("Rd-MVTec AD", "mvtec", 224),
     "shanghaitech": Layout("ShanghaiTech Campus", "shanghaitech", folders=("training", "testing")),
-    "visa": Layout("VisA", "visa"),
+    "visa": Layout("VisA", "visa", folders=("1cls",)),
     "btad": Layout("BTAD", "btad"),
     "mpdd": Layout("MPDD", "mvtec"),  # published as MVTec AD is
+    "mvtec_loco": Layout("MVTec LOCO AD", "mvtec_loco"),
+    "mvtec_ad2": Layout("MVTec AD 2", "mvtec_ad2"),
+    "real_iad": Layout("Real-IAD", "real_iad", folders=(".",)),
+    "kolektorsdd": Layout("KolektorSDD", "kolektor", folders=(".",)),
 }
 
 

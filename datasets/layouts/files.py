@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from datasets.types import DataError
 from padim.folders import Listing, Skipped, list_folder, reason_not_searched
+
+VALIDATION = "validation image"  # reason: it is neither trained nor tested on
 
 
 def list_images(folder: Path, left_out: Collection[Path] = ()) -> Listing:
@@ -53,6 +55,26 @@ def check_root(root: Path) -> None:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise DataError(f"data folder {root} {what}; give the folder that holds the classes")
+
+
+def named_file(root: Path, name: str | None, table: Path) -> Path:
+    """A file that a table names, inside the data set.
+
+    Args:
+        root: the folder that names are relative to.
+        name: what the table has.
+        table: the table, for messages.
+
+    Raises:
+        DataError: the name leads elsewhere, or there is no such file.
+    """
+    relative = PurePosixPath(name or "")
+    if not name or relative.is_absolute() or ".." in relative.parts:
+        raise DataError(f"{table} names the file '{name or ''}', which is not in {root}")
+    path = root / relative
+    if not path.is_file():
+        raise DataError(f"{table} names the file {path}, which does not exist")
+    return path
 
 
 def check_mask_size(image: Path, mask: Path) -> None:

@@ -28,7 +28,13 @@ class MaskedSamples:
     remarks: tuple[str, ...] = ()
 
 
-def find_masks(folder: Path, samples: Sequence[Sample], is_required: bool = False) -> MaskedSamples:
+def find_masks(
+    folder: Path,
+    samples: Sequence[Sample],
+    is_required: bool = False,
+    test: str = "test",
+    truth: str = "ground_truth",
+) -> MaskedSamples:
     """Find the masks of the defective images of a class.
 
     The mask of ``test/<kind>/<image>.png`` is ``ground_truth/<kind>/<image>_mask.png``, or a file
@@ -37,31 +43,32 @@ def find_masks(folder: Path, samples: Sequence[Sample], is_required: bool = Fals
 
     Args:
         folder: of the class.
-        samples: the test images, below ``folder / "test"``.
+        samples: the test images, below ``folder / test``.
         is_required: whether each defective image must have a mask. If not, they may all be without.
+        test, truth: the folders of the test images and of the masks.
 
     Raises:
         DataError: some images have masks and one has none, or a mask is of another size.
     """
-    truth = folder / "ground_truth"
-    found = list_images(truth)
-    files = {_key(path, truth): path for path in found.images}
+    masks, images = folder / truth, folder / test
+    found = list_images(masks)
+    files = {_key(path, masks): path for path in found.images}
     folders: dict[str, list[Path]] = {}
     for path in found.images:
-        folders.setdefault(path.parent.relative_to(truth).as_posix(), []).append(path)
+        folders.setdefault(path.parent.relative_to(masks).as_posix(), []).append(path)
 
     def masks_of(sample: Sample) -> list[Path]:
-        key = _key(sample.path, folder / "test")
+        key = _key(sample.path, images)
         one = files.get(f"{key}_mask") or files.get(key)
         return [one] if one else folders.get(key, [])
 
     chosen = {sample: masks_of(sample) for sample in samples if sample.is_defective}
-    used = {path for masks in chosen.values() for path in masks}
+    used = {path for paths in chosen.values() for path in paths}
     if used or is_required:
-        _check(chosen, folder)
+        _check(chosen, images, masks)
     masked = [_with(sample, chosen.get(sample, [])) for sample in samples]
-    skipped = [*(_orphan(path, truth) for path in found.images if path not in used), *found.skipped]
-    return MaskedSamples(tuple(masked), tuple(skipped), _remarks(truth, skipped, len(used)))
+    skipped = [*(_orphan(path, masks) for path in found.images if path not in used), *found.skipped]
+    return MaskedSamples(tuple(masked), tuple(skipped), _remarks(masks, skipped, len(used)))
 
 
 def _key(path: Path, folder: Path) -> str:
@@ -73,12 +80,12 @@ def _with(sample: Sample, masks: Sequence[Path]) -> Sample:
     return replace(sample, mask=masks[0], more_masks=tuple(masks[1:])) if masks else sample
 
 
-def _check(chosen: dict[Sample, list[Path]], folder: Path) -> None:
+def _check(chosen: dict[Sample, list[Path]], images: Path, truth: Path) -> None:
     for sample, masks in chosen.items():
         if not masks:
-            key = _key(sample.path, folder / "test")
+            key = _key(sample.path, images)
             raise DataError(
-                f"no mask for {sample.path}: expected {folder / 'ground_truth' / key}_mask.png "
+                f"no mask for {sample.path}: expected {truth / key}_mask.png "
                 "(to run without masks, take the whole ground_truth folder away)"
             )
         for mask in masks:

@@ -43,7 +43,7 @@ def test_every_draw_has_the_metrics_of_the_images_drawn(levels: int | None) -> N
     images = scored_set(maps, masks, is_good)
     weights = np.concatenate((np.ones((1, 15)), next(draw_weights("mine", ~is_good))[:6]))
     values = images.weighted(weights)
-    assert set(values) == set(METRICS)
+    assert set(values) == set(METRICS) - {"spro"}  # see test_saturation
     for index, times in enumerate(weights.astype(int)):
         chosen = np.repeat(np.arange(15), times)
         for name, expected in exact(maps[chosen], masks[chosen], is_good[chosen]).items():

@@ -31,6 +31,8 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> PredictOptions:
     )
     args = parser.options(argv)
     args.input = tuple(args.input)
+    if args.maps == "mvtec_ad2" and args.map_size != "original":
+        parser.error("--maps mvtec_ad2 covers the original image: leave --map_size out")
     return PredictOptions(**vars(args))
 
 
@@ -51,9 +53,10 @@ def _add_judging(judging: argparse._ArgumentGroup) -> None:
     common.add_rate(judging)
     judging.add_argument(
         "--maps",
-        choices=("all", "none"),
+        choices=("all", "none", "mvtec_ad2"),
         default="all",
-        help="anomaly maps as 16-bit PNG (default: %(default)s)",
+        help="anomaly maps as 16-bit PNG; mvtec_ad2 writes the files that the evaluation server of "
+        "MVTec AD 2 takes instead (default: %(default)s)",
     )
     judging.add_argument(
         "--map_size",

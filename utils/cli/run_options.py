@@ -137,7 +137,8 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
         "--dataset",
         choices=LAYOUTS,
         default="mvtec",
-        help="the layout of --data_path (default: %(default)s)",
+        help="the layout of --data_path, as the data set is published; docs/data_sets.md shows "
+        "each (default: %(default)s)",
     )
     data.add_argument(
         "--rd_version",

@@ -23,6 +23,7 @@ from utils.evaluation.metric_names import PIMO_RATES, PRO_LIMIT, RECALL_RATES, S
 from utils.evaluation.metrics import ROUNDING
 from utils.evaluation.pixel_table import PixelTables
 from utils.evaluation.regions import area
+from utils.evaluation.saturation import SaturatedTable
 
 N_DRAWS = 2000
 BLOCK = 125  # draws computed together: their arrays fit into a processor's cache
@@ -40,6 +41,7 @@ class ScoredSet:
         is_flagged: whether an image is above the threshold, bool (n,); None without one.
         pixels: None if there is no ranking of pixels.
         counts: None without a pixel threshold.
+        saturated: None unless the data set has saturations and there is a ranking of pixels.
     """
 
     class_name: str
@@ -48,6 +50,7 @@ class ScoredSet:
     is_flagged: np.ndarray | None
     pixels: PixelTables | None
     counts: PixelCounts | None
+    saturated: SaturatedTable | None = None
 
     def drawn(self) -> Values:
         """Every metric in each of ``N_DRAWS`` draws, float64 (N_DRAWS,)."""
@@ -66,6 +69,9 @@ class ScoredSet:
                 values |= _pixel_metrics(self.pixels, self.labels, weights)
             if self.pixels is not None and self.counts is not None:
                 values |= self.counts.metrics(weights)
+            if self.pixels is not None and self.saturated is not None:
+                false = self.pixels.curves.false
+                values["spro"] = self.saturated.weighted(false, ~self.labels, weights)
         return values
 
 

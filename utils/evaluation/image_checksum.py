@@ -27,6 +27,8 @@ def image_checksum(item: AnomalyClass) -> str:
     def line(split: str, sample: Sample) -> str:
         label = "defective" if sample.is_defective else "good"
         mask = of_file(sample.mask) if sample.mask else None
+        if sample.more_masks:
+            mask = " ".join(sorted(map(of_file, (sample.mask, *sample.more_masks))))
         return f"{split} {label} {of_file(sample.path)} {sample.frame} {mask} {sample.mask_frame}\n"
 
     lines = [line(split, sample) for split in ("train", "test") for sample in getattr(item, split)]

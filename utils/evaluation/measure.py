@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from datasets.layouts.mvtec import OBJECTS, TEXTURES
+from datasets.loading.defect_regions import DefectRegion
 from datasets.types import AnomalyClass
 from padim.calibration import Calibration, is_above
 from utils.evaluation.bootstrap import ScoredSet
@@ -26,12 +27,17 @@ from utils.evaluation.metric_names import METRICS, RECALL_RATES
 from utils.evaluation.metrics import Curve, Ranking, misranked, rank
 from utils.evaluation.pixel_table import PixelTables
 from utils.evaluation.regions import PixelMetrics, measure_pixels
+from utils.evaluation.saturation import SaturatedTable, saturated_overlaps
 
 PAPER_ORDER = TEXTURES + OBJECTS
 
 
 def measure_class(
-    item: AnomalyClass, scored: ClassScores, calibration: Calibration | None, rate: float
+    item: AnomalyClass,
+    scored: ClassScores,
+    calibration: Calibration | None,
+    rate: float,
+    regions: Sequence[DefectRegion] = (),
 ) -> ClassRecord:
     """The record of a class, without its figures, time and checksums.
 
@@ -40,12 +46,13 @@ def measure_class(
         scored: its test images.
         calibration: of the model; None if it has none.
         rate: false positive rate of the thresholds.
+        regions: its defects one by one, if the data set has saturations.
     """
-    ranked = _Ranked.of(item, scored)
+    ranked = _Ranked.of(item, scored, regions)
     labels, pixels = ranked.labels, ranked.pixels
     image_threshold = _image_threshold(calibration, rate)
     pixel_threshold = None if calibration is None else calibration.pixel_threshold(rate)
-    images = _scored_set(item, scored, ranked, image_threshold, pixel_threshold)
+    images = _scored_set(item, scored, ranked, image_threshold, pixel_threshold, regions)
     metrics = dict.fromkeys(METRICS) | ranked.metrics() | _decided(images)
     return ClassRecord(
         class_name=item.name,
@@ -57,6 +64,7 @@ def measure_class(
         seconds=None,
         notes=(
             *_notes(item, labels, pixels),
+            *_overlap_notes(ranked.overlaps),
             *(() if item.test else _training_notes(calibration, rate)),
             *_calibration_notes(calibration, rate, len(item.train)),
         ),
@@ -91,18 +99,24 @@ class _Ranked:
     labels: np.ndarray
     images: Ranking | None
     pixels: PixelMetrics | None
+    overlaps: Mapping[str, float] = field(default_factory=dict)  # sPRO by kind of defects
 
     @classmethod
-    def of(cls, item: AnomalyClass, scored: ClassScores) -> _Ranked:
+    def of(
+        cls, item: AnomalyClass, scored: ClassScores, regions: Sequence[DefectRegion] = ()
+    ) -> _Ranked:
         labels = np.array([sample.is_defective for sample in item.test], bool)
         if not item.test:
             return cls(labels, None, None)
         is_defective = torch.from_numpy(labels)
         images = rank(torch.from_numpy(scored.scores), is_defective, tuple(RECALL_RATES.values()))
-        pixels = None
+        pixels, overlaps = None, {}
+        masks = torch.from_numpy(scored.masks)
         if item.has_masks:
-            pixels = measure_pixels(scored.maps, torch.from_numpy(scored.masks), ~is_defective)
-        return cls(labels, images, pixels)
+            pixels = measure_pixels(scored.maps, masks, ~is_defective)
+        if pixels is not None:
+            overlaps = saturated_overlaps(scored.maps, masks, regions, _defects(item))
+        return cls(labels, images, pixels, overlaps)
 
     def metrics(self) -> dict[str, float | None]:
         """The metrics by name; None for a metric that does not exist."""
@@ -114,6 +128,7 @@ class _Ranked:
             **dict(zip(RECALL_RATES, recalls, strict=True)),
             "pro_fpr5": self.pixels.pro_strict if self.pixels else None,
             "aupimo": self.pixels.aupimo if self.pixels else None,
+            "spro": float(np.mean([*self.overlaps.values()])) if self.overlaps else None,
         }
 
 
@@ -139,17 +154,24 @@ def _scored_set(
     ranked: _Ranked,
     image_threshold: ImageThreshold | None,
     pixel_threshold: float | None,
+    regions: Sequence[DefectRegion],
 ) -> ScoredSet:
     """What the metrics are computed of again, image by image."""
-    is_flagged = tables = counts = None
+    is_flagged = tables = counts = saturated = None
     if ranked.pixels is not None:
         masks, is_good = torch.from_numpy(scored.masks), torch.from_numpy(~ranked.labels)
         tables = PixelTables.of_maps(scored.maps, masks, is_good)
+    if tables is not None and ranked.overlaps:
+        saturated = SaturatedTable.count(scored.maps, regions, _defects(item), tables.thresholds)
     if image_threshold is not None:
         is_flagged = is_above(scored.scores, image_threshold.value)
     if pixel_threshold is not None and ranked.pixels is not None:
         counts = PixelCounts.at(pixel_threshold, scored.maps, scored.masks)
-    return ScoredSet(item.name, ranked.labels, scored.scores, is_flagged, tables, counts)
+    return ScoredSet(item.name, ranked.labels, scored.scores, is_flagged, tables, counts, saturated)
+
+
+def _defects(item: AnomalyClass) -> list[str]:
+    return [sample.defect for sample in item.test]
 
 
 def _decided(images: ScoredSet) -> dict[str, float | None]:
@@ -220,6 +242,14 @@ def _notes(item: AnomalyClass, labels: np.ndarray, pixels: PixelMetrics | None) 
     if pixels is None:
         return ("all masks are black, or all white, within the crop: image-level numbers only",)
     return ()
+
+
+def _overlap_notes(overlaps: Mapping[str, float]) -> tuple[str, ...]:
+    """The numbers that ``spro`` is the mean of."""
+    if len(overlaps) < 2:
+        return ()
+    values = ", ".join(f"{kind} {value:.3f}" for kind, value in overlaps.items())
+    return (f"spro is the mean of {values}",)
 
 
 def _training_notes(calibration: Calibration | None, rate: float) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 PRO_LIMIT = 0.3  # false positive rate up to which PRO is integrated (Bergmann et al. 2020)
-STRICT_PRO_LIMIT = 0.05  # of ``pro_fpr5``, as MVTec AD 2 has it (Heckler-Kram et al. 2025)
+STRICT_PRO_LIMIT = 0.05  # of ``pro_fpr5`` and ``spro``, as MVTec LOCO AD and MVTec AD 2 have it
 RECALL_RATES = {"image_recall_fpr1": 0.01, "image_recall_fpr5": 0.05}
 PIMO_RATES = (1e-5, 1e-4)  # of the pixels of good images (Bertoldo et al. 2024)
 
@@ -33,6 +33,7 @@ METRICS: Mapping[str, str] = {
     "image_recall_fpr1": "share of defective images found at a false positive rate of 1 %",
     "image_recall_fpr5": "the same at 5 %",
     "pro_fpr5": f"per-region overlap up to a false positive rate of {STRICT_PRO_LIMIT:g}",
+    "spro": "saturated per-region overlap up to the same, where the data set has what is enough",
     "aupimo": "per-image overlap at false positive rates from 1e-5 to 1e-4 of good images",
     "pixel_f1_calibrated": "F1 of pixels at the pixel threshold, which no defect has a part in",
     "pixel_iou_calibrated": "intersection over union of pixels at the pixel threshold",

@@ -52,11 +52,13 @@ class PixelTables:
         curves: at thresholds where recall or the false positive rate move, down to all pixels.
         top: at those that AUPIMO needs; at none without good images.
         is_step: whether all that a threshold of ``curves`` adds scores the same, bool (G,).
+        thresholds: of ``curves``, the highest first (G,).
     """
 
     curves: PixelTable
     top: PixelTable
     is_step: np.ndarray
+    thresholds: torch.Tensor
 
     @classmethod
     def of_maps(cls, maps: torch.Tensor, masks: torch.Tensor, is_good: torch.Tensor) -> PixelTables:
@@ -71,7 +73,7 @@ class PixelTables:
         table = PixelTable.count(maps, masks, every)
         chosen, chosen_top = (torch.isin(every, part).cpu().numpy() for part in (curves, top))
         is_step = (curves[:-1] == _just_above(curves[1:])).cpu().numpy()
-        return cls(table.at(chosen), table.at(chosen_top), np.append(False, is_step))
+        return cls(table.at(chosen), table.at(chosen_top), np.append(False, is_step), curves)
 
 
 def _thresholds(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

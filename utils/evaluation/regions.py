@@ -60,20 +60,20 @@ def measure_pixels(
 
 def _measure_pixels(maps: torch.Tensor, masks: torch.Tensor, is_good: torch.Tensor) -> PixelMetrics:
     positives = Positives.sort(maps[masks.to(maps.device)])
-    good = positives.count(_normal_pixels(maps, masks, is_good))
-    negatives = good + positives.count(_normal_pixels(maps, masks, ~is_good))
-    regions = _mean_share(positives, *region_weights(masks.numpy()))
-    pro, curve = _overlap(negatives, regions, PRO_LIMIT)
+    good = positives.count(normal_pixels(maps, masks, is_good))
+    negatives = good + positives.count(normal_pixels(maps, masks, ~is_good))
+    regions = mean_share(positives, *region_weights(masks.numpy()))
+    pro, curve = overlap(negatives, regions, PRO_LIMIT)
     return PixelMetrics(
         ranking_of(positives, negatives),
         pro,
-        _overlap(negatives, regions, STRICT_PRO_LIMIT)[0],
+        overlap(negatives, regions, STRICT_PRO_LIMIT)[0],
         curve,
-        _aupimo(good, _mean_share(positives, *_image_weights(masks.numpy()))) if good.n else None,
+        _aupimo(good, mean_share(positives, *_image_weights(masks.numpy()))) if good.n else None,
     )
 
 
-def _normal_pixels(
+def normal_pixels(
     maps: torch.Tensor, masks: torch.Tensor, chosen: torch.Tensor
 ) -> Iterator[torch.Tensor]:
     """The scores of the normal pixels of the chosen images, a few images at a time."""
@@ -103,13 +103,13 @@ def _image_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
     return np.repeat(1.0 / areas, areas), len(areas)
 
 
-def _mean_share(positives: Positives, weights: np.ndarray, count: int) -> torch.Tensor:
+def mean_share(positives: Positives, weights: np.ndarray, count: int) -> torch.Tensor:
     """The mean share of ``count`` regions that is found at every level, float64 (K,)."""
     ordered = torch.from_numpy(weights).to(positives.order.device)[positives.order]
     return ordered.cumsum(0)[positives.hits - 1] / count
 
 
-def _overlap(negatives: Negatives, found: torch.Tensor, limit: float) -> tuple[float, Curve]:
+def overlap(negatives: Negatives, found: torch.Tensor, limit: float) -> tuple[float, Curve]:
     """PRO up to a false positive rate, from the mean share ``found`` (K,) at every level."""
     rate = negatives.rates()
     share = corners(found - steps(found), found)

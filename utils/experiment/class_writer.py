@@ -10,9 +10,12 @@ from pathlib import Path
 import torch
 
 from datasets.layouts import preprocessing_of
+from datasets.loading.defect_regions import DefectRegion, defect_regions
 from datasets.loading.empty_masks import empty_masks
 from datasets.types import AnomalyClass
+from padim.errors import PaDiMError
 from padim.model import PaDiM
+from padim.preprocessing import Preprocessing
 from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.image_checksum import image_checksum
@@ -63,25 +66,37 @@ class RunClassWriter:
             self._save(model)
         item, options = self._item, self._options
         self._checksum = self._saver.submit(image_checksum, item)
-        record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
-        record = self._with_data(record, scores)
+        regions, problem = self._regions()
+        record = measure_class(item, scores, model.calibration, options.false_alarm_rate, regions)
+        record = self._with_data(replace(record, notes=(*record.notes, *problem)), scores)
         figures = draw_class_figures(record, item, scores, options.figures, self._stage)
         self._record = record.with_figures(figures)
         path = self._stage / "scores" / f"{item.name}.csv"
         text = scores_csv(self._record)
         path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
+    def _regions(self) -> tuple[Sequence[DefectRegion], Sequence[str]]:
+        """The defects one by one, if the data set tells them apart; or why that cannot be."""
+        if not self._item.saturations:
+            return (), ()
+        try:
+            return defect_regions(self._item, self._preprocessing()), ()
+        except PaDiMError as error:  # all other numbers stay
+            return (), (f"no spro: {error}",)
+
+    def _preprocessing(self) -> Preprocessing:
+        options = self._options
+        return preprocessing_of(options.dataset, options.resize, self._crop, options.rd_version)
+
     def _with_data(self, record: ClassRecord, scores: ClassScores) -> ClassRecord:
         """The record with what is said of the images and masks."""
         item, options = self._item, self._options
-        preprocessing = preprocessing_of(
-            options.dataset, options.resize, self._crop, options.rd_version
-        )
+        unseen = empty_masks(item, scores.masks, self._preprocessing())
         return replace(
             record,
             data=summary_of(item, options.dataset, options.resize, self._crop),
             skipped=skipped_files(item),
-            notes=(*item.remarks, *record.notes, *empty_masks(item, scores.masks, preprocessing)),
+            notes=(*item.remarks, *record.notes, *unseen),
         )
 
     def results(self) -> Sequence[Mapping[str, float | None]]:

@@ -32,6 +32,7 @@ from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import make_room, unlike_names
 from utils.prediction.overlay import Placement
+from utils.prediction.submission import FOLDERS, check_names
 from utils.prediction.writer import ImageWriter
 from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import UNTRAINED, one_line, progress, say, warn
@@ -83,8 +84,11 @@ def predict(options: PredictOptions) -> int:
 
 
 def _find_images(options: PredictOptions, unused: list[Skipped]) -> list[FoundImage]:
-    own = [options.save_path / name for name in ("", "maps", "overlays", "originals")]
-    return find_images(options.input, own, unused)
+    own = [options.save_path / name for name in ("", "maps", "overlays", "originals", *FOLDERS)]
+    images = find_images(options.input, own, unused)
+    if options.maps == "mvtec_ad2":
+        check_names(images)
+    return images
 
 
 def _summary(images: Sequence[FoundImage], unused: Sequence[Skipped], model: PaDiM) -> DataSummary:

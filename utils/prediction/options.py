@@ -19,7 +19,8 @@ class PredictOptions:
         input: images, and folders that are searched for images.
         save_path: folder that results go to.
         false_alarm_rate: false positive rate asked for, above 0 and below 1.
-        maps: ``all`` or ``none``, whether anomaly maps are written as 16-bit PNG.
+        maps: ``all`` or ``none``, whether anomaly maps are written as 16-bit PNG; or ``mvtec_ad2``,
+            as the files that its evaluation server takes.
         map_size: ``original`` or ``crop``, what such a map covers.
         npy: whether the maps of the crops are also written as float32 ``.npy``.
         figures: overlays to write; None for all.

@@ -9,11 +9,12 @@ from pathlib import Path
 from padim.files import remove, sweep
 from utils.errors import OptionError
 from utils.prediction.options import PredictOptions
+from utils.prediction.submission import FOLDERS
 from utils.system.names import FreeNames, shortened
 
 OUTPUTS = (
     *("scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html"),
-    *("maps", "overlays", "originals"),
+    *("maps", "overlays", "originals", *FOLDERS),
 )
 SUFFIXES = (".png", ".npy", ".jpg")  # of the outputs of an image
 

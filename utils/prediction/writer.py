@@ -18,6 +18,7 @@ from utils.prediction.judge import Judge
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path
 from utils.prediction.overlay import LONG_SIDE, Placement, draw_overlay, map_levels
+from utils.prediction.submission import write_submission
 
 # Errors of one image, not of the disk: its name, or another image with the name of its folder.
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)
@@ -91,6 +92,10 @@ class ImageWriter:
             is_crop = self.options.map_size == "crop"
             shown = units if is_crop else self.placement.on_image(units, *size)
             _save_png(Image.fromarray(map_levels(shown)), self._path("maps", image.name, ".png"))
+        if self.options.maps == "mvtec_ad2":
+            whole = self.placement.on_image(units, *size)
+            has_threshold = self.judge.thresholds is not None
+            write_submission(self.options.save_path, image, whole, has_threshold)
         if self.options.npy:
             path = self._path("maps", image.name, ".npy")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,72 @@
+"""The defects of test images one by one, for the metric that tells them apart (sPRO)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.masks import read_mask
+from datasets.types import AnomalyClass, DataError, Saturation
+from padim.image_file import decode
+from padim.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class DefectRegion:
+    """One defect of one test image: what one mask file shows, in one or several pieces.
+
+    Attributes:
+        image: index of the test image.
+        mask: bool (crop, crop), some pixels are true.
+        saturation: the share of these pixels that has to be found until all of it counts as found.
+    """
+
+    image: int
+    mask: np.ndarray
+    saturation: float
+
+
+def defect_regions(item: AnomalyClass, preprocessing: Preprocessing) -> list[DefectRegion]:
+    """Read the mask files of a class again, each as one defect.
+
+    How much suffices is decided at the size of the mask file, where the thresholds of the data set
+    are defined. A defect without a pixel in the crop is left out.
+
+    Args:
+        item: a class that has saturations.
+        preprocessing: of its images.
+
+    Raises:
+        DataError: a mask cannot be read, or its values are not those of one kind of defect.
+    """
+    saturations = {one.label: one for one in item.saturations}
+    regions = []
+    for index, sample in enumerate(item.test):
+        how = preprocessing.of(sample.path)
+        for path in sample.files[1:]:
+            defect = read_mask(path, sample.path)
+            if defect.any():
+                share = _share(saturations[_label(path, saturations)], int(defect.sum()))
+                mask = how.crop_of_mask(defect).numpy()
+                regions += [DefectRegion(index, mask, share)] if mask.any() else []
+    return regions
+
+
+def _label(path: Path, known: dict[int, Saturation]) -> int:
+    levels, _ = decode(path, lambda part, _: part)
+    values = np.unique(levels[levels > 0]).tolist()
+    if len(values) != 1 or values[0] not in known:
+        raise DataError(
+            f"mask {path} holds the values {', '.join(map(str, values[:5]))}; expected one, that "
+            "of a defect in defects_config.json"
+        )
+    return int(values[0])
+
+
+def _share(saturation: Saturation, area: int) -> float:
+    """The share of a defect of so many pixels that suffices; whole pixels, and one at least."""
+    if saturation.is_relative:
+        return max(int(saturation.threshold * area), 1) / area
+    return min(saturation.threshold, area) / area
