@@ -91,6 +91,7 @@ def _facts(
         "pixel_threshold": None if thresholds is None else thresholds.pixel,
         "distance_per_map_level": judge.unit / LEVELS_PER_UNIT,
         "map_size": options.map_size,
+        "min_area": options.min_area,
         "resize": model.config.resize,
         "crop": model.config.crop,
         "n_judged": outcome.n_judged,

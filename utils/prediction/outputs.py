@@ -12,7 +12,8 @@ from utils.prediction.options import PredictOptions
 from utils.system.names import FreeNames, shortened
 
 OUTPUTS = (
-    *("scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html"),
+    *("scores.csv", "failed.csv", "skipped.csv", "regions.csv", "regions.jsonl"),
+    *("summary.json", "index.html"),
     *("maps", "overlays", "originals"),
 )
 SUFFIXES = (".png", ".npy", ".jpg")  # of the outputs of an image
