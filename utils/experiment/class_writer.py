@@ -17,12 +17,18 @@ from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
+from utils.evaluation.training_images import (
+    checksums,
+    duplicate_notes,
+    equal_images,
+    judge_training,
+)
 from utils.experiment.configuration import ModelSpec
 from utils.experiment.data_report import summary_of
 from utils.experiment.options import RunOptions
-from utils.experiment.stored_class import MODEL
+from utils.experiment.stored_class import MODEL, SCORES, TRAINING
 from utils.report.class_figures import draw_class_figures
-from utils.report.tables import scores_csv
+from utils.report.tables import scores_csv, training_csv
 
 
 class RunClassWriter:
@@ -49,9 +55,11 @@ class RunClassWriter:
         self._saved: Future[None] | None = None
         self._checksum: Future[str] | None = None
         self._record: ClassRecord | None = None
+        self._train: Sequence[bytes] = ()
 
-    def fitted(self, model: PaDiM) -> None:
+    def fitted(self, model: PaDiM, train: Sequence[bytes]) -> None:
         """Start writing the model file in the background, while the test images are scored."""
+        self._train = train
         if model.is_gathered:
             self._save(model)
 
@@ -64,12 +72,11 @@ class RunClassWriter:
         item, options = self._item, self._options
         self._checksum = self._saver.submit(image_checksum, item)
         record = measure_class(item, scores, model.calibration, options.false_alarm_rate)
-        record = self._with_data(record, scores)
+        record = self._with_training(self._with_data(record, scores), model, scores)
         figures = draw_class_figures(record, item, scores, options.figures, self._stage)
         self._record = record.with_figures(figures)
-        path = self._stage / "scores" / f"{item.name}.csv"
-        text = scores_csv(self._record)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        self._write(SCORES, scores_csv(self._record))
+        self._write(TRAINING, training_csv(self._record))
 
     def _with_data(self, record: ClassRecord, scores: ClassScores) -> ClassRecord:
         """The record with what is said of the images and masks."""
@@ -83,6 +90,19 @@ class RunClassWriter:
             skipped=skipped_files(item),
             notes=(*item.remarks, *record.notes, *empty_masks(item, scores.masks, preprocessing)),
         )
+
+    def _with_training(self, record: ClassRecord, model: PaDiM, scores: ClassScores) -> ClassRecord:
+        """The record with the training images, and with what is said of equal images."""
+        same = equal_images(self._item, self._train, checksums(scores.images))
+        return replace(
+            record,
+            training=judge_training(self._item, model.calibration, same),
+            notes=(*record.notes, *duplicate_notes(self._item, same)),
+        )
+
+    def _write(self, pattern: str, text: str) -> None:
+        path = self._stage / pattern.format(self._item.name)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
     def results(self) -> Sequence[Mapping[str, float | None]]:
         """The metrics of the class."""
