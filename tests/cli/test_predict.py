@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers import SIDE, draw_class, draw_image, expect_one_line
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, stats
 from scripts import run, start
 
 from datasets.loading.unlabelled import find_images
@@ -411,3 +411,24 @@ def test_a_model_without_calibration_lists_no_regions(tmp_path: Path) -> None:
     assert [json.loads(line)["regions"] for line in lines] == [None] * 3
     assert json.loads(lines[0])["decision"] is None
     assert table(tmp_path / "out/regions.csv") == []
+
+
+def test_images_unlike_the_training_images_are_reported(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, change in (("same", lambda x: x), ("light", lambda x: x.point(lambda v: v + 60))):
+        (tmp_path / name).mkdir()
+        for seed in range(500, 512):
+            change(draw_image(seed)).save(tmp_path / name / f"{seed}.png")
+        given = ("--model", model_file, "--input", tmp_path / name, "--false_alarm_rate=0.1")
+        assert judge(*given, "--save_path", tmp_path / "out" / name, "--figures=none") == 0
+        flagged = [row["decision"] for row in table(tmp_path / "out" / name / "scores.csv")]
+        k, n, m = flagged.count("defective"), len(flagged), 2  # of 20 training images
+        summary = json.loads((tmp_path / "out" / name / "summary.json").read_text())
+        expected = stats.betabinom(n, m, 21 - m).pmf(range(k, n + 1)).sum()
+        assert summary["drift_p_value"] == pytest.approx(expected)
+        said = "are flagged where 10 % were promised; if most of them are normal"
+        is_said = name == "light"
+        assert (said in capsys.readouterr().out) == is_said
+        page = (tmp_path / "out" / name / "index.html").read_text(encoding="utf-8")
+        assert (said in page) == is_said

@@ -15,6 +15,7 @@ from datasets.types import AnomalyClass
 from padim.model import PaDiM
 from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.drift import Drift
 from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
 from utils.evaluation.training_images import (
@@ -97,7 +98,7 @@ class RunClassWriter:
         return replace(
             record,
             training=judge_training(self._item, model.calibration, same),
-            notes=(*record.notes, *duplicate_notes(self._item, same)),
+            notes=(*record.notes, *duplicate_notes(self._item, same), *_drift(record, model)),
         )
 
     def _write(self, pattern: str, text: str) -> None:
@@ -119,3 +120,17 @@ class RunClassWriter:
         path = self._stage / MODEL.format(self._item.name)
         is_half = self._options.model_precision == "float16"
         self._saved = self._saver.submit(model.save, path, is_half)
+
+
+def _drift(record: ClassRecord, model: PaDiM) -> list[str]:
+    """What is said of good test images that are unlike the training images."""
+    good = [image for image in record.images if image.label == 0]
+    if model.calibration is None or record.image_threshold is None:
+        return []
+    flagged, n_training = (
+        sum(bool(one.is_defective) for one in good),
+        len(model.calibration.image_scores),
+    )
+    drift = Drift(flagged, len(good), record.image_threshold.rate, n_training)
+    line = drift.line("the good test images")
+    return [] if line is None else [f"{line}: they are not like the training images"]

@@ -23,7 +23,7 @@ from padim.folders import Skipped
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
-from utils.prediction.end_report import Outcome, print_end, write_report
+from utils.prediction.end_report import Outcome, drift_of, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import make_room, unlike_names
@@ -73,7 +73,8 @@ def predict(options: PredictOptions) -> int:
         if group.is_first:
             _write_skipped(options.save_path / "skipped.csv", unused)
             write_report(parts.model, parts.writer, outcome, data, warnings, describe(device))
-            print_end(options, parts.writer.judge, outcome)
+            judge = parts.writer.judge
+            print_end(options, judge, outcome, drift_of(parts.model, judge, outcome))
             warn(warnings)
         group.close()
     return outcome.n_failed
