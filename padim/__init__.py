@@ -9,6 +9,7 @@ One module per step, data going one way:
     gaussian       patch embeddings -> Mahalanobis distances (B, P)          equations 1 and 2
     anomaly_map    distances        -> anomaly map (B, crop, crop) and image score
     calibration    leave-one-out scores of the training images -> thresholds and p-values
+    regions        anomaly map      -> where the defect is, in pixels of the original image
     model          all of it as one object: fit, score, predict, save, load
 
 ``reference`` has the equations in NumPy float64, one function each. Behind the method stand
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from padim.config import PaDiMConfig
     from padim.errors import ImageError, ModelError, NotFittedError, PaDiMError
     from padim.model import PaDiM, Prediction
+    from padim.regions import Region
 
 __version__ = "1.0.0"
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "PaDiMConfig",
     "PaDiMError",
     "Prediction",
+    "Region",
     "__version__",
 ]
 
@@ -52,6 +55,7 @@ _MODULES = {
     "PaDiMConfig": "config",
     "PaDiMError": "errors",
     "Prediction": "model",
+    "Region": "regions",
 }
 
 

@@ -39,6 +39,10 @@ class Calibration(nn.Module):
         pixel_levels: float32 (601,), the map values that the shares ``PIXEL_RATES`` of their
             pixels exceed.
 
+    Attributes:
+        scores_in_order: the scores in the order of the training images; None in a model that was
+            loaded. Of so many images that memory is too small, only an even choice has scores.
+
     Example:
         >>> calibration = Calibration.from_maps([torch.arange(19.0).view(19, 1, 1)])
         >>> calibration.image_threshold(0.05), calibration.finest_rate
@@ -50,6 +54,7 @@ class Calibration(nn.Module):
 
     def __init__(self, scores: torch.Tensor, pixel_levels: torch.Tensor) -> None:
         super().__init__()
+        self.scores_in_order: tuple[float, ...] | None = None
         self.register_buffer("image_scores", scores.sort().values)
         self.register_buffer("pixel_levels", pixel_levels)
 
@@ -67,7 +72,9 @@ class Calibration(nn.Module):
             pixels.append(batch.flatten()[:: sampling_step(n_pixels, batch.shape[-1])])
         levels = torch.cat(pixels).sort(descending=True).values
         exceeded = (PIXEL_RATES * len(levels)).ceil().long() - 1
-        return cls(torch.cat(scores), levels[exceeded.clamp(min=0).to(levels.device)])
+        found = cls(torch.cat(scores), levels[exceeded.clamp(min=0).to(levels.device)])
+        found.scores_in_order = tuple(torch.cat(scores).tolist())
+        return found
 
     @property
     def finest_rate(self) -> float:
@@ -110,6 +117,17 @@ class Calibration(nn.Module):
         wanted = torch.log10(torch.tensor(false_positive_rate, dtype=torch.float64))
         index = int(((wanted - LOWEST_EXPONENT) * RATES_PER_DECADE).round())
         return float(self.pixel_levels[max(0, min(index, N_PIXEL_RATES - 1))])
+
+    def pixel_p_values(self, values: torch.Tensor) -> torch.Tensor:
+        """P-values of map values, float64: low if such a pixel is unlikely in a normal image.
+
+        The share of the pixels of normal images that are at least as high, rounded up to the next
+        of ``PIXEL_RATES``: by at most 2.4 %, and never to less than 1e-6.
+        """
+        lower = torch.searchsorted(
+            self.pixel_levels.flip(0).contiguous(), values.to(self.pixel_levels), right=True
+        )
+        return PIXEL_RATES[(N_PIXEL_RATES - lower).clamp(max=N_PIXEL_RATES - 1).cpu()]
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from padim.images import Images, ImageSource, list_images
 from padim.parallel import fork_safe, fork_safe_steps
 from padim.preprocessing import Preprocessing
 from padim.reduction import Reduction, draw_reduction, learn_components
+from padim.regions import Region, RegionFinder, check_min_area
 
 if TYPE_CHECKING:
     from padim.parallel.process_group import ProcessGroup
@@ -53,6 +54,7 @@ class Prediction:
         threshold: the image threshold at the false positive rate asked for; None likewise.
         anomaly_map: float32 (crop, crop), smoothed Mahalanobis distances (not squared) at every
             pixel of the crop, on the device of the model.
+        size: width and height in pixels of the image, upright.
     """
 
     path: Path | None
@@ -61,6 +63,28 @@ class Prediction:
     is_defective: bool | None
     threshold: float | None
     anomaly_map: torch.Tensor
+    size: tuple[int, int]
+    _finder: RegionFinder | None = field(repr=False)
+
+    def regions(self, min_area: int = 1) -> tuple[Region, ...] | None:
+        """Where the defect is: connected regions above the pixel threshold, highest peak first.
+
+        The pixel threshold is at the false positive rate asked for: of the pixels of normal images
+        that share is above it, so that normal images have regions too.
+
+        Args:
+            min_area: smallest area in pixels of the anomaly map; smaller regions are left out.
+
+        Returns:
+            The regions, in pixels of the image as it was given; None without calibration.
+
+        Raises:
+            ModelError: ``min_area`` is not a whole number from 1 up.
+        """
+        check_min_area(min_area)
+        if self._finder is None:
+            return None
+        return self._finder.find(self.anomaly_map.cpu().numpy(), self.size, min_area)
 
 
 class PaDiM(Float32Module):
@@ -163,21 +187,28 @@ class PaDiM(Float32Module):
         return fork_safe_steps(self._predictions(list_images(images), false_positive_rate))
 
     def _predictions(self, sources: list[ImageSource], rate: float) -> Iterator[Prediction]:
-        threshold = None
+        threshold = finder = None
         if self.calibration is not None:
             threshold = self.calibration.image_threshold(rate)
+            pixel_threshold = self.calibration.pixel_threshold(rate)
+            finder = RegionFinder(self.calibration, pixel_threshold, self.preprocessing)
         for start in range(0, len(sources), TILE):
             batch = sources[start : start + TILE]
-            crops = [self.preprocessing.crop_of(source.read(self.config.bits)) for source in batch]
+            crops, sizes = [], []
+            for source in batch:
+                pixels = source.read(self.config.bits)
+                crops.append(self.preprocessing.crop_of(pixels))
+                sizes.append((pixels.shape[1], pixels.shape[0]))
             maps, scores = self(torch.stack(crops))
             p_values: Sequence[float | None] = [None] * len(batch)
             if self.calibration is not None:
                 p_values = self.calibration.p_values(scores).tolist()
-            for source, anomaly_map, score, p_value in zip(
-                batch, maps, scores.tolist(), p_values, strict=True
+            for source, size, anomaly_map, score, p_value in zip(
+                batch, sizes, maps, scores.tolist(), p_values, strict=True
             ):
                 flag = None if threshold is None else is_above(score, threshold)
-                yield Prediction(source.path, score, p_value, flag, threshold, anomaly_map.clone())
+                judged = (source.path, score, p_value, flag, threshold, anomaly_map.clone())
+                yield Prediction(*judged, size, finder)
 
     @fork_safe()
     def score(self, images: Images) -> Scores:

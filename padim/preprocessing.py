@@ -62,6 +62,15 @@ class Preprocessing:
         resized = torch.nn.functional.interpolate(defect, size, mode="nearest-exact")
         return self._cropped(resized[0]).bool()[0]
 
+    def to_original(self, at: float, side: int) -> float:
+        """The place in the original image of a place in the crop, along one axis.
+
+        Args:
+            at: in pixels of the crop; pixel i extends from i to i + 1.
+            side: of the original image along this axis, in pixels.
+        """
+        return ((self.resize - self.crop) // 2 + at) * side / self.resize
+
     def _cropped(self, pixels: torch.Tensor) -> torch.Tensor:
         """The crop of a resized image (3, resize, resize) or mask (1, resize, resize)."""
         start = (self.resize - self.crop) // 2

@@ -138,7 +138,7 @@ def make_prediction(folder: Path, n_images: int, n_judged: int | None = None) ->
         if has_picture:
             draw_figure(folder / f"overlays/{i}.png", (40, 30))
             draw_figure(folder / f"originals/{i}.jpg", (40, 30), 90)
-    for name in ("scores.csv", "failed.csv", "skipped.csv", "summary.json"):
+    for name in ("scores.csv", "regions.csv", "failed.csv", "skipped.csv", "summary.json"):
         (folder / name).write_text("{}")
     facts = {
         "n_judged": n_judged or n_images,

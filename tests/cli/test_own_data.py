@@ -240,7 +240,8 @@ def test_a_class_with_training_images_alone(root: Path, tmp_path: Path, capsys) 
     assert (row["n_train"], row["n_test"], row["image_auroc"]) == ("6", "0", "")
     model = load_model(result(save) / "models/mine.safetensors")
     record = json.loads((result(save) / "records/mine.json").read_text())
-    assert record["training_scores"] == model.calibration.image_scores.tolist()
+    scores = [image["score"] for image in record["training"]]
+    assert scores == model.calibration.image_scores.tolist()[::-1]
     assert record["threshold"]["value"] == model.calibration.pixel_threshold(0.01)
     assert (result(save) / "scores/mine.csv").read_text().count("\n") == 1
     before = (result(save) / "records/mine.json").stat().st_mtime_ns

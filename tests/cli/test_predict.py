@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest
 import torch
 from helpers import SIDE, draw_class, draw_image, expect_one_line
 from PIL import Image
+from scipy import ndimage, stats
 from scripts import run, start
 
 from datasets.loading.unlabelled import find_images
@@ -23,7 +25,7 @@ from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 from utils.cli.main import predict
 from utils.prediction.outputs import output_path
-from utils.prediction.overlay import Placement
+from utils.prediction.overlay import BOX, Placement
 from utils.system.lock import locked
 
 RESIZE, CROP = 64, 56
@@ -147,7 +149,8 @@ def test_good_images_are_judged_and_bad_ones_reported(model_file: Path, tmp_path
     assert page.count('"picture":"overlays/') == page.count('"original":"originals/') == 3
     assert not [path for path in files(tmp_path) if "partial" in path]
     assert {path for path in files(save) if "/" not in path} == {
-        *(".lock", "scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html")
+        *(".lock", "scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html"),
+        *("regions.csv", "regions.jsonl"),
     }
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -350,3 +353,82 @@ def test_what_no_prediction_wrote_is_not_replaced(
     status = judge(*argv, "--overwrite")
     expect_one_line(capsys, status, str(save), "no prediction of this program wrote")
     assert (save / "index.html").read_text() == "mine"
+
+
+def test_regions_are_listed_and_drawn(model_file: Path, tmp_path: Path) -> None:
+    """Against scipy on the written map of the crop; boxes by hand from resize 64 and crop 56."""
+    spotted = draw_image(7, (slice(14, 24), slice(12, 24))).resize((3 * SIDE, SIDE))
+    for name, image in {"a.png": draw_image(300), "é\nspot.png": spotted}.items():
+        (tmp_path / "images").mkdir(exist_ok=True)
+        image.save(tmp_path / "images" / name)
+    given = ("--model", model_file, "--input", tmp_path / "images", "--npy", "--figures=all")
+    given = (*given, "--weights=random", "--false_alarm_rate=0.05")
+    assert judge(*given, "--save_path", tmp_path / "out") == 0
+
+    pixel = load(model_file).calibration.pixel_threshold(0.05)
+    lines = [json.loads(line) for line in (tmp_path / "out/regions.jsonl").read_text().splitlines()]
+    scores = table(tmp_path / "out/scores.csv")
+    assert [line["path"] for line in lines] == [row["path"] for row in scores]
+    rows = table(tmp_path / "out/regions.csv")
+    for line, row in zip(lines, scores, strict=True):
+        values = np.load(output_path(tmp_path / "out/maps", line["path"], ".npy"))
+        labels, count = ndimage.label(values > pixel, structure=np.ones((3, 3)))
+        boxes = {
+            (
+                *(math.floor((4 + x.start) * line["width"] / 64), (4 + y.start) * SIDE // 64),
+                *(math.ceil((4 + x.stop) * line["width"] / 64), -(-(4 + y.stop) * SIDE // 64)),
+            )
+            for y, x in ndimage.find_objects(labels)
+        }
+        assert {tuple(region["box"]) for region in line["regions"]} == boxes
+        areas = np.bincount(labels.ravel())[1:]
+        assert sorted(region["area"] for region in line["regions"]) == sorted(areas)
+        own = [given for given in rows if given["path"] == line["path"]]
+        assert [int(given["region"]) for given in own] == list(range(1, count + 1))
+        for given_row, region in zip(own, line["regions"], strict=True):
+            names = ("left", "top", "right", "bottom", "peak_x", "peak_y")
+            assert [int(given_row[name]) for name in names] == region["box"] + region["position"]
+            assert float(given_row["peak"]) == region["peak"]
+            assert float(given_row["p_value"]) == region["p_value"] <= 0.0512
+        assert (line["decision"], line["score"]) == (row["decision"], float(row["score"]))
+    largest = max(int(row["area"]) for row in rows)
+    assert judge(*given, "--save_path", tmp_path / "large", f"--min_area={largest}") == 0
+    kept = table(tmp_path / "large/regions.csv")
+    assert kept == [row | {"region": "1"} for row in rows if int(row["area"]) >= largest]
+    assert 0 < len(kept) < len(rows)
+    with Image.open(output_path(tmp_path / "out/overlays", lines[1]["path"], ".png")) as picture:
+        left, top, right, bottom = lines[1]["regions"][0]["box"]
+        for corner in ((left, top), (right - 1, bottom - 1), (left, bottom - 1)):
+            assert picture.getpixel(corner) == BOX
+
+
+def test_a_model_without_calibration_lists_no_regions(tmp_path: Path) -> None:
+    folder = draw_class(tmp_path, n_train=2)
+    model = fit(folder, tmp_path / "two.safetensors", n_train=2)
+    given = ("--model", model, "--input", folder / "test/good", "--save_path", tmp_path / "out")
+    assert judge(*given, "--figures=1") == 0
+    lines = (tmp_path / "out/regions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["regions"] for line in lines] == [None] * 3
+    assert json.loads(lines[0])["decision"] is None
+    assert table(tmp_path / "out/regions.csv") == []
+
+
+def test_images_unlike_the_training_images_are_reported(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, change in (("same", lambda x: x), ("light", lambda x: x.point(lambda v: v + 60))):
+        (tmp_path / name).mkdir()
+        for seed in range(500, 512):
+            change(draw_image(seed)).save(tmp_path / name / f"{seed}.png")
+        given = ("--model", model_file, "--input", tmp_path / name, "--false_alarm_rate=0.1")
+        assert judge(*given, "--save_path", tmp_path / "out" / name, "--figures=none") == 0
+        flagged = [row["decision"] for row in table(tmp_path / "out" / name / "scores.csv")]
+        k, n, m = flagged.count("defective"), len(flagged), 2  # of 20 training images
+        summary = json.loads((tmp_path / "out" / name / "summary.json").read_text())
+        expected = stats.betabinom(n, m, 21 - m).pmf(range(k, n + 1)).sum()
+        assert summary["drift_p_value"] == pytest.approx(expected)
+        said = "are flagged where 10 % were promised; if most of them are normal"
+        is_said = name == "light"
+        assert (said in capsys.readouterr().out) == is_said
+        page = (tmp_path / "out" / name / "index.html").read_text(encoding="utf-8")
+        assert (said in page) == is_said

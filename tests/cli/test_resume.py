@@ -43,9 +43,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = class_writer.RunClassWriter.fitted
 
-    def wrapped(writer, model) -> None:
+    def wrapped(writer, model, train) -> None:
         names.append(writer._item.name)
-        original(writer, model)
+        original(writer, model, train)
 
     monkeypatch.setattr(class_writer.RunClassWriter, "fitted", wrapped)
     return names

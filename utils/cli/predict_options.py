@@ -74,3 +74,11 @@ def _add_judging(judging: argparse._ArgumentGroup) -> None:
         metavar="all|N|none",
         help="overlays; N takes the images with the highest scores (default: %(default)s)",
     )
+    judging.add_argument(
+        "--min_area",
+        type=common.whole_number(1),
+        default=1,
+        metavar="PIXELS",
+        help="smallest region above the pixel threshold that is listed and gets a box, in pixels "
+        "of the anomaly map (default: %(default)s)",
+    )

@@ -20,6 +20,7 @@ from utils.evaluation.schema import (
     share,
     text,
 )
+from utils.evaluation.training_images import TrainingImage
 
 CurvePoints = tuple[list[float], list[float]]  # x and y
 
@@ -186,8 +187,7 @@ class ClassRecord:
         image_checksum: of what is in the files; None until it is known.
         data: what the class consists of; None until it is known.
         skipped: the files of the class that were not used.
-        training_scores: image scores of the training images, each left out of its model, ascending;
-            empty without a calibration.
+        training: every training image with its leave-one-out score, highest first.
     """
 
     class_name: str
@@ -206,7 +206,7 @@ class ClassRecord:
     image_checksum: str | None
     data: DataSummary | None = None
     skipped: tuple[SkippedFile, ...] = ()
-    training_scores: tuple[float, ...] = ()
+    training: tuple[TrainingImage, ...] = ()
 
     @property
     def n_good(self) -> int:
@@ -253,7 +253,7 @@ class ClassRecord:
             image_checksum=fields.take("image_checksum", optional(text)),
             data=fields.take("data", optional(_data_summary)),
             skipped=fields.take("skipped", several(SkippedFile.from_json)),
-            training_scores=fields.take("training_scores", several(number)),
+            training=fields.take("training", several(TrainingImage.from_json)),
         )
         fields.end()
         if len(record.images) != record.n_test:

@@ -78,7 +78,6 @@ def measure_class(
         images=_image_records(item, scored, labels, calibration, image_threshold),
         data_digest=None,
         image_checksum=None,
-        training_scores=() if calibration is None else tuple(calibration.image_scores.tolist()),
     )
 
 

@@ -11,6 +11,7 @@ from datasets.loading.labelled import Batch
 from padim.model import PaDiM
 from padim.reduction import Reduction
 from utils.evaluation.class_scores import ClassScores, score_class
+from utils.evaluation.training_images import checksums
 from utils.experiment.configuration import Layers, ModelSpec, Protocol
 from utils.experiment.feature_store import FeatureStore
 from utils.experiment.network import Network
@@ -36,6 +37,7 @@ class ClassFeatures:
 
     Attributes:
         examples: a few test images, uint8 (n, 3, crop, crop); None until they were read.
+        train_checksums: of the pixels of the training images that have been read.
     """
 
     def __init__(
@@ -51,14 +53,15 @@ class ClassFeatures:
     ) -> None:
         self._network, self._protocol, self._n_train = network, protocol, n_train
         self._group = processes.group
-        self._train: Iterable[Batch] = train
+        self.train_checksums: list[bytes] = []
+        self._train: Iterable[Batch] = self._with_checksums(train)
         self._test: Iterable[Batch] = self._with_examples(test)
         self.examples: torch.Tensor | None = None
         self._components: dict[Layers | None, torch.Tensor] = {}
         self._stores: tuple[FeatureStore, FeatureStore] | None = None
         if folder is not None:
             blank = PaDiM(network.whole, protocol.config_of(ModelSpec()))
-            fitted_on = blank.feature_batches(batch.images for batch in train)
+            fitted_on = blank.feature_batches(batch.images for batch in self._train)
             train_store = FeatureStore(fitted_on, counts[0], folder)
             self._test = list(self._test)
             scored = blank.feature_batches(batch.images for batch in self._test)
@@ -100,6 +103,11 @@ class ClassFeatures:
             self._components[spec.layers] = every
         kept = self._components[spec.layers][:, : spec.embedding_dim].contiguous()
         return Reduction(projection=kept)
+
+    def _with_checksums(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.train_checksums += checksums(batch.images.permute(0, 2, 3, 1).numpy())
+            yield batch
 
     def _with_examples(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:

@@ -18,14 +18,21 @@ from padim.model import PaDiM
 from padim.preprocessing import Preprocessing
 from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
+from utils.evaluation.drift import Drift
 from utils.evaluation.image_checksum import image_checksum
 from utils.evaluation.measure import measure_class
+from utils.evaluation.training_images import (
+    checksums,
+    duplicate_notes,
+    equal_images,
+    judge_training,
+)
 from utils.experiment.configuration import ModelSpec
 from utils.experiment.data_report import summary_of
 from utils.experiment.options import RunOptions
-from utils.experiment.stored_class import MODEL
+from utils.experiment.stored_class import MODEL, SCORES, TRAINING
 from utils.report.class_figures import draw_class_figures
-from utils.report.tables import scores_csv
+from utils.report.tables import scores_csv, training_csv
 
 
 class RunClassWriter:
@@ -52,9 +59,11 @@ class RunClassWriter:
         self._saved: Future[None] | None = None
         self._checksum: Future[str] | None = None
         self._record: ClassRecord | None = None
+        self._train: Sequence[bytes] = ()
 
-    def fitted(self, model: PaDiM) -> None:
+    def fitted(self, model: PaDiM, train: Sequence[bytes]) -> None:
         """Start writing the model file in the background, while the test images are scored."""
+        self._train = train
         if model.is_gathered:
             self._save(model)
 
@@ -68,12 +77,12 @@ class RunClassWriter:
         self._checksum = self._saver.submit(image_checksum, item)
         regions, problem = self._regions()
         record = measure_class(item, scores, model.calibration, options.false_alarm_rate, regions)
-        record = self._with_data(replace(record, notes=(*record.notes, *problem)), scores)
+        record = replace(record, notes=(*record.notes, *problem))
+        record = self._with_training(self._with_data(record, scores), model, scores)
         figures = draw_class_figures(record, item, scores, options.figures, self._stage)
         self._record = record.with_figures(figures)
-        path = self._stage / "scores" / f"{item.name}.csv"
-        text = scores_csv(self._record)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        self._write(SCORES, scores_csv(self._record))
+        self._write(TRAINING, training_csv(self._record))
 
     def _regions(self) -> tuple[Sequence[DefectRegion], Sequence[str]]:
         """The defects one by one, if the data set tells them apart; or why that cannot be."""
@@ -99,6 +108,19 @@ class RunClassWriter:
             notes=(*item.remarks, *record.notes, *unseen),
         )
 
+    def _with_training(self, record: ClassRecord, model: PaDiM, scores: ClassScores) -> ClassRecord:
+        """The record with the training images, and with what is said of equal images."""
+        same = equal_images(self._item, self._train, checksums(scores.images))
+        return replace(
+            record,
+            training=judge_training(self._item, model.calibration, same),
+            notes=(*record.notes, *duplicate_notes(self._item, same), *_drift(record, model)),
+        )
+
+    def _write(self, pattern: str, text: str) -> None:
+        path = self._stage / pattern.format(self._item.name)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
     def results(self) -> Sequence[Mapping[str, float | None]]:
         """The metrics of the class."""
         return [] if self._record is None else [self._record.metrics]
@@ -114,3 +136,17 @@ class RunClassWriter:
         path = self._stage / MODEL.format(self._item.name)
         is_half = self._options.model_precision == "float16"
         self._saved = self._saver.submit(model.save, path, is_half)
+
+
+def _drift(record: ClassRecord, model: PaDiM) -> list[str]:
+    """What is said of good test images that are unlike the training images."""
+    good = [image for image in record.images if image.label == 0]
+    if model.calibration is None or record.image_threshold is None:
+        return []
+    flagged, n_training = (
+        sum(bool(one.is_defective) for one in good),
+        len(model.calibration.image_scores),
+    )
+    drift = Drift(flagged, len(good), record.image_threshold.rate, n_training)
+    line = drift.line("the good test images")
+    return [] if line is None else [f"{line}: they are not like the training images"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from utils.evaluation.training_images import odd_line
 from utils.experiment.options import RunOptions
 from utils.experiment.run_folder import RunFolder
 from utils.experiment.stored_class import MODEL
@@ -35,6 +36,8 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
         for record in records:
             for note in record.notes:
                 print(one_line(f"{record.class_name}: {note}"))
+            if line := odd_line(record.training):
+                print(one_line(f"{record.class_name}: {line}"))
         if n_kept:
             print(f"classes that were there already: {n_kept} (--overwrite does them again)")
         print(f"\nTables, curves, figures and models: {folder.path}")

@@ -162,7 +162,7 @@ class Engine:
         with output.write_class(work.item, work.digest, started) as writer:
             for spec in task.job.models:
                 model = features.fit(spec, output.is_calibrated)
-                writer.fitted(model)
+                writer.fitted(model, self.processes.gathered(features.train_checksums))
                 scores = features.score(model, spec, output.keeps_images)
                 scores = self.processes.gather(scores, model, n_test)
                 writer.scored(spec, model, scores, features.examples)

@@ -18,8 +18,13 @@ from utils.experiment.configuration import Job, ModelSpec
 class ClassWriter(Protocol):
     """Takes the models of one class as they are made."""
 
-    def fitted(self, model: PaDiM) -> None:
-        """A model has been fitted; its test images are scored next."""
+    def fitted(self, model: PaDiM, train: Sequence[bytes]) -> None:
+        """A model has been fitted; its test images are scored next.
+
+        Args:
+            model: the model.
+            train: checksums of the pixels of all training images.
+        """
 
     def scored(
         self, spec: ModelSpec, model: PaDiM, scores: ClassScores, examples: torch.Tensor | None

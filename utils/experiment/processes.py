@@ -98,6 +98,10 @@ class Processes:
                     "let all processes see the same data set"
                 )
 
+    def gathered(self, own: Sequence[T]) -> list[T]:
+        """The values of all processes' shares, in order, in the first process."""
+        return [value for part in self.group.gather_objects(own) for value in part]
+
     def leave(self) -> None:
         """Leave the process group when all is done."""
         self.group.close()
@@ -122,7 +126,7 @@ class _Silent:
     ) -> AbstractContextManager[_Silent]:
         return nullcontext(self)
 
-    def fitted(self, model: PaDiM) -> None:
+    def fitted(self, model: PaDiM, train: Sequence[bytes]) -> None:
         pass
 
     def scored(self, *result: object) -> None:

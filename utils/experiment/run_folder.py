@@ -118,7 +118,7 @@ class RunFolder:
         Raises:
             OSError: it cannot be written to.
         """
-        for folder in ("records", "figures", "models", "scores"):
+        for folder in ("records", "figures", "models", "scores", "training"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
 
     def check(self, data_classes: Sequence[str], own: Sequence[str], is_overwritten: bool) -> None:

@@ -14,7 +14,8 @@ from utils.report.class_figures import worst_first
 
 MODEL = "models/{}.safetensors"  # of a class
 SCORES = "scores/{}.csv"
-PER_CLASS = ("figures/{}", MODEL, SCORES)
+TRAINING = "training/{}.csv"
+PER_CLASS = ("figures/{}", MODEL, SCORES, TRAINING)
 CURVES = ("image_roc", "pixel_roc", "pro")
 
 
@@ -64,9 +65,9 @@ class StoredClass:
         ):
             if set(names) != set(given):
                 raise ValueError(f"{kind}: {', '.join(names)} are expected")
-        own = {kind.format(self.stored.name) for kind in (MODEL, SCORES)}
+        own = {kind.format(self.stored.name) for kind in PER_CLASS[1:]}
         if {name for name in outputs if _kind(name) != "figures"} != own:
-            raise ValueError("outputs: a model and scores are expected")
+            raise ValueError("outputs: a model, scores and training scores are expected")
         for name in outputs:
             if ".." in PurePosixPath(name).parts or name.startswith("/"):
                 raise ValueError(f"outputs: {name} is in another folder")

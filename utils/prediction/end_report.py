@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from datasets.summary import DataSummary, squashed_text
 from padim.model import PaDiM
+from utils.evaluation.drift import Drift
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.overlay import LEVELS_PER_UNIT
@@ -48,7 +49,10 @@ def write_report(
 ) -> None:
     """Write ``summary.json`` and ``index.html``."""
     options = writer.options
+    drift = drift_of(model, writer.judge, outcome)
+    warnings = [*warnings, *drift_lines(drift)]
     facts = _facts(options, model, writer.judge, outcome, data)
+    facts["drift_p_value"] = None if drift is None else drift.p_value
     write_json(options.save_path / "summary.json", facts | {"versions": versions})
     page = render_prediction_page(
         f"PaDiM {options.model.stem}",
@@ -60,7 +64,22 @@ def write_report(
     write_text(options.save_path / "index.html", page)
 
 
-def print_end(options: PredictOptions, judge: Judge, outcome: Outcome) -> None:
+def drift_of(model: PaDiM, judge: Judge, outcome: Outcome) -> Drift | None:
+    """The drift of the images judged; None without thresholds."""
+    if model.calibration is None or judge.thresholds is None:
+        return None
+    n_training = len(model.calibration.image_scores)
+    return Drift(outcome.n_defective, outcome.n_judged, judge.thresholds.rate, n_training)
+
+
+def drift_lines(drift: Drift | None) -> list[str]:
+    """What is said of the drift, if anything has to be said."""
+    line = None if drift is None else drift.line("these images")
+    end = "if most of them are normal, they are not like the training images"
+    return [] if line is None else [f"{line}; {end}"]
+
+
+def print_end(options: PredictOptions, judge: Judge, outcome: Outcome, drift: Drift | None) -> None:
     """Print the counts and where the results are."""
     line = f"{outcome.n_judged} images judged"
     if judge.thresholds is not None:
@@ -68,6 +87,8 @@ def print_end(options: PredictOptions, judge: Judge, outcome: Outcome) -> None:
         line += f", {outcome.n_defective} of them defective at a false alarm rate of {rate:.3g}"
         line += f" ({requested:g} was asked for)" if rate != requested else ""
     print(line)
+    for said in drift_lines(drift):
+        print(said)
     if outcome.not_square is not None:
         print(squashed_text(outcome.n_not_square, outcome.not_square))
     if outcome.n_failed:
@@ -91,6 +112,7 @@ def _facts(
         "pixel_threshold": None if thresholds is None else thresholds.pixel,
         "distance_per_map_level": judge.unit / LEVELS_PER_UNIT,
         "map_size": options.map_size,
+        "min_area": options.min_area,
         "resize": model.config.resize,
         "crop": model.config.crop,
         "n_judged": outcome.n_judged,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from datasets.loading.unlabelled import FoundImage
 from padim.calibration import Calibration, is_above
+from padim.preprocessing import Preprocessing
+from padim.regions import Region, RegionFinder
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,16 @@ class Judgement:
         score: image score, a Mahalanobis distance.
         p_value: conformal p-value of the score; None for a model without calibration.
         is_defective: the decision; None for a model without calibration.
+        size: width and height in pixels; (0, 0) if they are not known.
+        regions: above the pixel threshold; None for a model without calibration.
     """
 
     name: str
     score: float
     p_value: float | None = None
     is_defective: bool | None = None
+    size: tuple[int, int] = (0, 0)
+    regions: tuple[Region, ...] | None = None
 
     @property
     def decision(self) -> str:
@@ -65,6 +72,8 @@ class Judge:
         calibration: the model's; None if it has none.
         requested_rate: false positive rate asked for.
         embedding_dim: channels of the embeddings, d.
+        preprocessing: of the model.
+        min_area: smallest area of a region, in pixels of the map.
 
     Attributes:
         thresholds: None without calibration.
@@ -73,14 +82,22 @@ class Judge:
     """
 
     def __init__(
-        self, calibration: Calibration | None, requested_rate: float, embedding_dim: int
+        self,
+        calibration: Calibration | None,
+        requested_rate: float,
+        embedding_dim: int,
+        preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
+        min_area: int = 1,
     ) -> None:
-        self._calibration = calibration
+        self._calibration, self._min_area = calibration, min_area
         self.thresholds = (
             None if calibration is None else Thresholds.at(calibration, requested_rate)
         )
         pixel = self.thresholds.pixel if self.thresholds else 0.0
         self.unit = pixel if pixel > 0 else embedding_dim**0.5
+        self._finder = (
+            None if calibration is None else RegionFinder(calibration, pixel, preprocessing)
+        )
 
     def judge(self, found: Sequence[FoundImage], scores: torch.Tensor) -> list[Judgement]:
         """Judge images by their scores (B,): above the threshold an image is defective."""
@@ -92,6 +109,12 @@ class Judge:
             Judgement(image.name, score, p_value, is_above(score, self.thresholds.image))
             for (image, score), p_value in zip(pairs, p_values, strict=True)
         ]
+
+    def regions(self, crop_map: np.ndarray, size: tuple[int, int]) -> tuple[Region, ...] | None:
+        """The regions of an image; as ``RegionFinder.find``. Several threads may call it."""
+        if self._finder is None:
+            return None
+        return self._finder.find(crop_map, size, self._min_area)
 
     def doubts(self) -> list[str]:
         """What must be said about the decisions."""

@@ -6,33 +6,30 @@ overlays, so memory does not grow with the number of images.
 
 from __future__ import annotations
 
-import csv
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import torch
 
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from datasets.loading.workers import Hooks
 from datasets.summary import DataSummary, by_count, unseen_share
-from padim.files import written_whole
 from padim.folders import Skipped
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
-from utils.prediction.end_report import Outcome, print_end, write_report
+from utils.prediction.end_report import Outcome, drift_of, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import make_room, unlike_names
 from utils.prediction.overlay import Placement
 from utils.prediction.submission import FOLDERS, check_names
+from utils.prediction.tables import Tables, csv_table
 from utils.prediction.writer import ImageWriter
 from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import UNTRAINED, one_line, progress, say, warn
@@ -77,7 +74,8 @@ def predict(options: PredictOptions) -> int:
         if group.is_first:
             _write_skipped(options.save_path / "skipped.csv", unused)
             write_report(parts.model, parts.writer, outcome, data, warnings, describe(device))
-            print_end(options, parts.writer.judge, outcome)
+            judge = parts.writer.judge
+            print_end(options, judge, outcome, drift_of(parts.model, judge, outcome))
             warn(warnings)
         group.close()
     return outcome.n_failed
@@ -105,7 +103,7 @@ def _summary(images: Sequence[FoundImage], unused: Sequence[Skipped], model: PaD
 
 
 def _write_skipped(path: Path, unused: Sequence[Skipped]) -> None:
-    with _table(path, "path", "reason", is_written=True) as table:
+    with csv_table(path, "path", "reason") as table:
         table.writerows((one.path, one.reason) for one in unused)
 
 
@@ -129,24 +127,25 @@ class _Parts:
 def _load(options: PredictOptions, device: torch.device, images: Sequence[FoundImage]) -> _Parts:
     model = load_model(options.model, weights=options.weights, device=device)
     assert model.embedding is not None
-    judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
+    judge = Judge(
+        *(model.calibration, options.false_alarm_rate, model.embedding.dim),
+        *(model.preprocessing, options.min_area),
+    )
     placement = Placement(model.config.resize, model.config.crop)
     renamed = unlike_names([image.name for image in images])
     return _Parts(model, ImageWriter(options, placement, judge, model.config.bits, renamed))
 
 
 def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup) -> Outcome:
-    """Judge images and write their files. The two tables appear at the end.
+    """Judge images and write their files. The tables appear at the end.
 
     The batches are those of one process, and go round the processes.
     """
     options = parts.writer.options
     size = options.batch_size
     plan = [images[i : i + size] for i in range(0, len(images), size)]
-    table = partial(_table, is_written=group.is_first)
     with (
-        table(options.save_path / "scores.csv", "path", "score", "p_value", "decision") as scores,
-        table(options.save_path / "failed.csv", "path", "reason") as failed,
+        Tables.written_to(options.save_path) if group.is_first else nullcontext() as tables,
         _writers() as pool,
         read_batches(
             plan[group.rank :: group.world_size],
@@ -159,7 +158,7 @@ def _judge_all(images: Sequence[FoundImage], parts: _Parts, group: ProcessGroup)
         rounds = judged.rounds(batches, -(-len(plan) // group.world_size))
         label = options.model.stem
         shown = progress(rounds, len(images), label, "judge", is_shown=group.is_first)
-        return judged.collect(shown, scores, failed)
+        return judged.collect(shown, tables)
 
 
 def _writers() -> ThreadPoolExecutor:
@@ -207,18 +206,18 @@ class _Pass:
             outcome = _BatchOutcome() if batch is None else self._judge(batch)
             yield from self._group.gather_objects(outcome)
 
-    def collect(self, outcomes: Iterable[_BatchOutcome], scores: Any, failed: Any) -> Outcome:
-        """Fill the tables; ``scores`` and ``failed`` are CSV writers."""
+    def collect(self, outcomes: Iterable[_BatchOutcome], tables: Tables | None) -> Outcome:
+        """Fill the tables, which the first process has; the others have no outcomes."""
         n_judged = n_defective = n_failed = n_not_square = 0
         not_square: tuple[int, int] | None = None
         n_figures = self._writer.options.figures or 0
         worst: list[Judgement] = []
         for found in outcomes:
+            assert tables is not None
             for item in found.judged:
-                p_value = "" if item.p_value is None else item.p_value
-                scores.writerow((item.name, item.score, p_value, item.decision))
+                tables.add(item)
             for image, reason in found.problems:
-                failed.writerow((image.name, reason))
+                tables.add_failed(image.name, reason)
                 say(f"failed: {one_line(image.name)}: {one_line(reason)}")
             n_judged += len(found.judged)
             n_defective += sum(bool(item.is_defective) for item in found.judged)
@@ -244,8 +243,14 @@ class _Pass:
         if batch.crops is None:
             return _BatchOutcome([], batch.failed)
         maps, scores = self._model(batch.crops)
+        arrays = maps.cpu().numpy()
         judged = self._writer.judge.judge(batch.found, scores)
-        files = (batch.found, batch.sizes, maps.cpu().numpy(), self._choose_drawn(judged))
+        found = self._pool.map(self._writer.judge.regions, arrays, batch.sizes)
+        judged = [
+            replace(item, size=size, regions=regions)
+            for item, size, regions in zip(judged, batch.sizes, found, strict=True)
+        ]
+        files = (batch.found, judged, arrays, self._choose_drawn(judged))
         reasons = list(self._pool.map(self._writer.write, *files))  # waits: one batch is held
         pairs = zip(batch.found, reasons, strict=True)
         unwritten = [(image, reason) for image, reason in pairs if reason]
@@ -262,21 +267,6 @@ class _Pass:
         kept = {item.name for item in self._drawn}
         self._remove(before, kept)
         return [item.name in kept for item in judged]
-
-
-@contextmanager
-def _table(path: Path, *columns: str, is_written: bool) -> Iterator[Any]:
-    """A CSV writer; its file appears when the block ends well. None if it is not written here."""
-    if not is_written:
-        yield None
-        return
-    with (
-        written_whole(path) as partial,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        yield table
 
 
 def _highest(count: int, judged: Iterable[Judgement]) -> list[Judgement]:

@@ -24,6 +24,7 @@ class PredictOptions:
         map_size: ``original`` or ``crop``, what such a map covers.
         npy: whether the maps of the crops are also written as float32 ``.npy``.
         figures: overlays to write; None for all.
+        min_area: smallest area of a region, in pixels of the map.
         batch_size: images per batch.
         num_workers: decoding processes; 0 decodes in the main process.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -39,6 +40,7 @@ class PredictOptions:
     map_size: str
     npy: bool
     figures: int | None
+    min_area: int
     batch_size: int
     num_workers: int
     device: str

@@ -13,7 +13,8 @@ from utils.prediction.submission import FOLDERS
 from utils.system.names import FreeNames, shortened
 
 OUTPUTS = (
-    *("scores.csv", "failed.csv", "skipped.csv", "summary.json", "index.html"),
+    *("scores.csv", "failed.csv", "skipped.csv", "regions.csv", "regions.jsonl"),
+    *("summary.json", "index.html"),
     *("maps", "overlays", "originals", *FOLDERS),
 )
 SUFFIXES = (".png", ".npy", ".jpg")  # of the outputs of an image

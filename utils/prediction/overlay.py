@@ -7,12 +7,14 @@ and grey and hatched in an overlay, so that nobody takes it for normal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from padim.calibration import is_above
+from padim.regions import Region
 from utils.report.figures import PREDICTED, heat_colours, outline
 
 LEVELS_PER_UNIT = 65535 / 8  # a 16-bit map saturates at 8 times the pixel threshold
@@ -20,6 +22,7 @@ LONG_SIDE = 1024  # pixels; overlays of larger images are reduced
 BRIGHTEST = 4.0  # units of the threshold at the bright end of the colours; 0 is at the dark one
 HEAT_ALPHA = 0.55
 BORDER_LIGHT = 0.45
+BOX = (0, 230, 255)  # of a region
 HATCH, LINE_LIGHT = 10, 50  # pixels between two lines, and the levels by which they are lighter
 
 
@@ -64,7 +67,10 @@ def map_levels(units: np.ndarray) -> np.ndarray:
 
 
 def draw_overlay(
-    image: np.ndarray, crop_map: np.ndarray, placement: Placement, has_threshold: bool
+    image: np.ndarray,
+    crop_map: np.ndarray,
+    placement: Placement,
+    regions: Sequence[Region] | None,
 ) -> Image.Image:
     """The image with its heat where the map is above the threshold, outlined.
 
@@ -72,7 +78,7 @@ def draw_overlay(
         image: uint8 (height, width, 3).
         crop_map: (crop, crop), in units of the pixel threshold.
         placement: of the crop.
-        has_threshold: whether the unit is a threshold; if not, nothing is outlined.
+        regions: which get a box; None if the unit is no threshold: nothing is outlined then.
     """
     picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
@@ -82,12 +88,23 @@ def draw_overlay(
     levels = np.clip(units * (255 / BRIGHTEST), 0, 255).astype(np.uint8)
     heat = Image.blend(picture, Image.fromarray(heat_colours()[levels]), HEAT_ALPHA)
     picture.paste(heat, mask=Image.fromarray(flagged))
-    if has_threshold:
+    if regions is not None:
         picture.paste(PREDICTED, mask=Image.fromarray(outline(flagged)))
     box = placement.box(width, height)
     shown = _hatched(picture)
     shown.paste(picture.crop(box), box[:2])
+    _draw_boxes(shown, regions or (), image.shape[1], image.shape[0])
     return shown
+
+
+def _draw_boxes(picture: Image.Image, regions: Sequence[Region], width: int, height: int) -> None:
+    """Draw the boxes of regions of an image (height, width) into a picture that may be smaller."""
+    draw, across, down = ImageDraw.Draw(picture), picture.width / width, picture.height / height
+    for region in regions:
+        left, top, right, bottom = region.box
+        x, y = int(left * across), int(top * down)
+        corner = max(x, math.ceil(right * across) - 1), max(y, math.ceil(bottom * down) - 1)
+        draw.rectangle((x, y, *corner), outline=BOX)
 
 
 def _hatched(picture: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ from datasets.loading.unlabelled import FoundImage
 from datasets.types import DataError
 from padim.files import written_whole
 from padim.image_file import read_image
-from utils.prediction.judge import Judge
+from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path
 from utils.prediction.overlay import LONG_SIDE, Placement, draw_overlay, map_levels
@@ -43,13 +43,13 @@ class ImageWriter:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def write(
-        self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, is_drawn: bool
+        self, image: FoundImage, item: Judgement, crop_map: np.ndarray, is_drawn: bool
     ) -> str | None:
         """Write what the options ask for.
 
         Args:
             image: the image.
-            size: its width and height in pixels.
+            item: its judgement, with its size and regions.
             crop_map: float32 (crop, crop), Mahalanobis distances.
             is_drawn: whether it gets an overlay.
 
@@ -58,9 +58,9 @@ class ImageWriter:
         """
         units = crop_map / self.judge.unit
         try:
-            self._write_maps(image, size, crop_map, units)
+            self._write_maps(image, item.size, crop_map, units)
             if is_drawn:
-                self._write_overlay(image, units)
+                self._write_overlay(image, item, units)
         except DataError as error:  # it could be read before: it was removed since
             return str(error)
         except OSError as error:
@@ -102,11 +102,10 @@ class ImageWriter:
             with written_whole(path) as partial, partial.open("wb") as file:
                 np.save(file, crop_map)
 
-    def _write_overlay(self, image: FoundImage, units: np.ndarray) -> None:
+    def _write_overlay(self, image: FoundImage, item: Judgement, units: np.ndarray) -> None:
         pixels = read_image(image.path, self.bits)
-        has_threshold = self.judge.thresholds is not None
         _save_original(pixels, self.original_path(image.name))
-        overlay = draw_overlay(pixels, units, self.placement, has_threshold)
+        overlay = draw_overlay(pixels, units, self.placement, item.regions)
         _save_png(overlay, self.overlay_path(image.name))
 
 

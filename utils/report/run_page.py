@@ -13,7 +13,9 @@ from utils.report.gallery import gallery_class, gallery_data
 from utils.report.html import render
 from utils.report.key_numbers import key_numbers
 from utils.report.rows import COUNTS, Row, result_rows
-from utils.report.text import format_number
+from utils.report.text import DASH, format_number, printable
+
+TRAINING_ROWS = 5  # of every class
 
 
 def render_run_page(
@@ -55,6 +57,7 @@ def render_run_page(
         reason_not_comparable=reason_not_comparable,
         table=_results_table(records, (*metrics, *COUNTS)),
         notices=[(record.class_name, note) for record in records for note in record.notes],
+        training=_training_table(records),
         charts=charts(records),
         data=gallery_data(classes, sum(len(item.images) for item in classes)),
     )
@@ -70,6 +73,25 @@ def _results_table(records: Sequence[ClassRecord], columns: Sequence[str]) -> Ta
         tuple(_table_row(row, columns, positions[row.name]) for row in rows if not row.is_mean),
         tuple(_table_row(row, columns, None) for row in rows if row.is_mean),
     )
+
+
+def _training_table(records: Sequence[ClassRecord]) -> Table | None:
+    """The training images with the highest leave-one-out scores of every class."""
+    rows = [
+        TableRow(
+            printable(f"{record.class_name}: {image.path}"),
+            (
+                Cell(format_number("score", image.score), image.score),
+                Cell(format_number("p_value", image.p_value), image.p_value),
+                Cell(printable(", ".join(image.same_as)) or DASH),
+            ),
+        )
+        for record in records
+        for image in record.training[:TRAINING_ROWS]
+        if image.score is not None
+    ]
+    headings = (Heading("image"), Heading("score"), Heading("p-value"), Heading("equal to"))
+    return Table("Table of training images", headings, tuple(rows), ()) if rows else None
 
 
 def _table_row(row: Row, columns: Sequence[str], position: int | None) -> TableRow:

@@ -47,6 +47,16 @@ def scores_csv(record: ClassRecord) -> str:
     return csv_text(columns, rows)
 
 
+def training_csv(record: ClassRecord) -> str:
+    """A row for each training image, highest leave-one-out score first.
+
+    The paths of equal images are separated by a line break.
+    """
+    columns = ("path", "score", "p_value", "same_as")
+    rows = (asdict(image) | {"same_as": "\n".join(image.same_as)} for image in record.training)
+    return csv_text(columns, rows)
+
+
 def skipped_csv(files: Sequence[SkippedFile]) -> str:
     """A row for each file of a data set that was not used: path from its folder, reason."""
     return csv_text(("path", "reason"), map(asdict, files))

@@ -150,7 +150,7 @@ class JobWriter:
         self._costs: Numbers = {}
         self._numbers: list[Numbers] = []
 
-    def fitted(self, model: PaDiM) -> None:
+    def fitted(self, model: PaDiM, train: Sequence[bytes]) -> None:
         """Nothing is kept of a model."""
 
     def scored(
