@@ -27,6 +27,7 @@ from padim.weights import checksum, draw_weights, load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+STRIP = 64  # width of an image of which only the height matters
 # Layers that give an image the same digits wherever it is in a batch. Others are computed in
 # vectors across the whole batch, and the last few numbers one by one, which rounds differently.
 PLACE_FREE = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Identity)
@@ -70,6 +71,14 @@ class FeatureNetwork(nn.ModuleDict):
         """The feature map of each layer, in order, for normalised images (B, 3, h, w)."""
         raise NotImplementedError
 
+    def grid(self, crop: int) -> tuple[int, int]:
+        """Height and width of the first feature map, the largest: from shapes without values."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+        blank = torch.empty(1, 3, crop, crop, dtype=torch.float32, device="meta")
+        largest = next(deepcopy(self, shapes).feature_maps(blank))
+        return largest.shape[2], largest.shape[3]
+
 
 class StageChain(FeatureNetwork):
     """Stages by name, each computed from the one before when a feature map is asked for."""
@@ -81,6 +90,15 @@ class StageChain(FeatureNetwork):
             images = stage(images)
             if name in names:
                 yield images
+
+    def grid(self, crop: int) -> tuple[int, int]:
+        """As ``FeatureNetwork`` has it, from a strip: in these networks an axis is independent.
+
+        Shapes without values need a package for symbols, whose import takes a second.
+        """
+        blank = next(self.parameters()).new_zeros(1, 3, crop, min(crop, STRIP))
+        side = next(self.feature_maps(blank)).shape[2]
+        return side, side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,24 +323,19 @@ class Backbone(Float32Module):
         """The paper's configuration of the network, or the default for one of timm."""
         return find_spec(self.name).config(self.layers)
 
+    @fork_safe()
     def grid(self, crop: int) -> tuple[int, int]:
         """Height and width of the largest feature map of a ``crop`` x ``crop`` image.
 
         About ``crop / min(strides)``; the padding of EfficientNets makes it one less for some
-        sizes. So the network up to that feature map, the first, is run once, on shapes without
-        values.
+        sizes.
 
         Raises:
             ModelError: the network does not take images of this size.
         """
         if crop not in self._grids:
-            tensors = itertools.chain(self.stages.parameters(), self.stages.buffers())
-            shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
-            network = deepcopy(self.stages, shapes)  # without its values
-            blank = torch.empty(1, 3, crop, crop, dtype=torch.float32, device="meta")
             with torch.no_grad():
-                largest = next(network.feature_maps(blank))
-            self._grids[crop] = (largest.shape[2], largest.shape[3])
+                self._grids[crop] = self.stages.grid(crop)
         return self._grids[crop]
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import IO
 
 import numpy as np
@@ -20,7 +21,10 @@ INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
 _MOST_BYTES = 2**28  # of a file whose metadata are taken out; larger ones are left as they are
 _PNG, _JPEG, _EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Exif\0\0"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_PNG_LATE = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+_PNG_START = len(_PNG) + 25  # with its first chunk, the size of the image
+_NO_PIXELS = b"\0\0\0\0IDAT"  # where Pillow stops reading a file that it opens
+_MOST_METADATA = 2**24  # bytes of a chunk
 _JPEG_TABLES = (0xDB, 0xC0, 0xC1, 0xC2, 0xC4, 0xDD)
 _ADOBE = 0xEE  # APP14: which colours the channels are
 
@@ -50,8 +54,8 @@ class Header:
 def orientation_of(image: Image.Image) -> int:
     """The orientation, 1 to 8, that an open image of any format asks to be turned by."""
     try:
-        if image.format == "PNG" and "exif" not in image.info and not _has_late_metadata(image):
-            exif = Image.Image.getexif(image)  # PNG's own decodes the image to look behind it
+        if image.format == "PNG" and "exif" not in image.info:
+            exif = _png_exif(image)
         else:
             exif = image.getexif()
         found = exif.get(ExifTags.Base.Orientation)
@@ -120,21 +124,37 @@ def _bare_png(content: bytes) -> tuple[bytes, bytes]:
     return b"".join(pixels), exif
 
 
-def _has_late_metadata(image: Image.Image) -> bool:
-    """Whether a PNG file that is not decoded yet says something behind its pixels."""
+def _png_exif(image: Image.Image) -> Image.Exif:
+    """The Exif data of a PNG file, also those behind its pixels, which are not decoded.
+
+    Pillow's own way to them decodes the image. So it is given a file whose pixels are left out.
+    """
     file = getattr(image, "fp", None)
-    if file is None:
-        return False
+    if file is None:  # decoded already
+        return image.getexif()
     place = file.tell()
     try:
-        file.seek(len(_PNG))
-        while len(head := file.read(8)) == 8:
-            if head[4:] in _PNG_LATE and file.tell() > place:
-                return True
-            file.seek(struct.unpack(">I", head[:4])[0] + 4, 1)
-        return False
+        kept, is_late = _metadata_chunks(file, place)
     finally:
         file.seek(place)
+    if not is_late:
+        return Image.Image.getexif(image)
+    with Image.open(BytesIO(kept + _NO_PIXELS), formats=("PNG",)) as bare:
+        return Image.Image.getexif(bare)
+
+
+def _metadata_chunks(file: IO[bytes], place: int) -> tuple[bytes, bool]:
+    """The start of a PNG file and all its metadata, and whether some lie behind ``place``."""
+    file.seek(0)
+    kept, is_late = [file.read(_PNG_START)], False
+    while len(head := file.read(8)) == 8:
+        (length,) = struct.unpack(">I", head[:4])
+        if head[4:] in _PNG_METADATA and length <= _MOST_METADATA:
+            is_late |= file.tell() > place
+            kept.append(head + file.read(length + 4))
+        else:
+            file.seek(length + 4, 1)
+    return b"".join(kept), is_late
 
 
 def _bare_jpeg(content: bytes) -> tuple[bytes, bytes] | None:
