@@ -43,8 +43,9 @@ def _silence() -> None:
     _restore.enter_context(warnings.catch_warnings())
     warnings.simplefilter("ignore")
     for logger in map(logging.getLogger, _LOGGERS):
-        _restore.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.CRITICAL + 1)
+        # Not its level: to set one forgets what all loggers of the process have looked up.
+        _restore.callback(vars(logger).update, handlers=logger.handlers, propagate=logger.propagate)
+        logger.handlers, logger.propagate = [logging.NullHandler()], False
     set_handler = _libtiff_setter()
     if set_handler is not None:
         _restore.callback(set_handler, set_handler(None))
