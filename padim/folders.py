@@ -14,6 +14,10 @@ SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
 HIDDEN = ("hidden", "system file", "in a hidden folder", "in a system folder")  # reasons
 RESULTS = "results of this program"  # reason
+# What a run or a prediction has at its end; and, with its lock, before that.
+FINISHED = ({"scores.csv", "summary.json"}, {"results.json", "records"})
+LOCK = ".lock"
+UNFINISHED = {"records", "maps", "overlays", "originals", "anomaly_images"}
 NO_FILE = "no file that can be read"  # a broken link, a pipe, a device
 
 
@@ -63,8 +67,12 @@ def reason_not_searched(name: str) -> str | None:
 
 
 def are_results(names: Collection[str]) -> bool:
-    """Whether a folder with entries of these names holds the results of a run or a prediction."""
-    return {"scores.csv", "summary.json"} <= set(names) or {"results.json", "records"} <= set(names)
+    """Whether a folder with entries of these names holds the results of a run or a prediction.
+
+    Also of one that was killed: its lock stays behind.
+    """
+    is_finished = any(own.issubset(names) for own in FINISHED)
+    return is_finished or (LOCK in names and not UNFINISHED.isdisjoint(names))
 
 
 def has_results(folder: Path) -> bool:

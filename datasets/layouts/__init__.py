@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RD_VERSIONS = 5  # random versions of Rd-MVTec AD, as many as the paper's means are over
 MAX_NAME_BYTES = 200  # of a class, out of the 255 that a file's name may have
+CLASS_FOLDERS = ("train/good", "train/ok", "Data/Images")  # one of them is in every class
 RESERVED = ("textures", "objects", "all")  # the names of the mean rows of every table
 
 
@@ -170,6 +171,25 @@ def check_outside(layout: Layout, root: Path, folder: Path, option: str) -> None
             raise DataError(
                 f"{option} {folder} is inside {place}, which images are read from: the next run "
                 f"would take it for images; give a folder outside {inside}"
+            )
+
+
+def check_outside_classes(folder: Path, option: str) -> None:
+    """Check that results do not go into a class of any data set, by the folders that a class has.
+
+    Args:
+        folder: that is written to.
+        option: that names it.
+
+    Raises:
+        DataError: it is a class, or inside one.
+    """
+    written = folder.resolve()
+    for place in (written, *written.parents):
+        if any((place / name).is_dir() for name in CLASS_FOLDERS):
+            raise DataError(
+                f"{option} {folder} is inside the class {place}, which images are read from: the "
+                f"next run would take it for images; give a folder outside {place}"
             )
 
 

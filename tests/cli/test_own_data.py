@@ -15,7 +15,7 @@ from PIL import Image
 from datasets.layouts import LAYOUTS, check_outside, choose_crops, mvtec
 from datasets.types import DataError
 from padim.model_file import load_model
-from utils.cli.main import main, predict, reproduce
+from utils.cli.main import export, main, predict, reproduce
 
 QUICK = ["--weights=random", "--num_workers=0", "--embedding_dim=4", "--figures=none"]
 
@@ -244,6 +244,11 @@ def test_a_class_with_training_images_alone(root: Path, tmp_path: Path, capsys) 
     assert scores == model.calibration.image_scores.tolist()[::-1]
     assert record["threshold"]["value"] == model.calibration.pixel_threshold(0.01)
     assert (result(save) / "scores/mine.csv").read_text().count("\n") == 1
+    assert (result(save) / "roc_curve.png").exists()  # of tile
+    only = tmp_path / "only"
+    assert run(root, only, "--classes=mine") == 0
+    assert not list(result(only).glob("*_curve.png"))  # they would be empty
+    assert "_curve.png" not in (result(only) / "index.html").read_text()
     before = (result(save) / "records/mine.json").stat().st_mtime_ns
     assert run(root, save) == 0  # finished: not done again
     assert (result(save) / "records/mine.json").stat().st_mtime_ns == before
@@ -278,6 +283,25 @@ def test_results_do_not_go_into_the_images(
         status = reproduce([*argv, "--backbones=resnet18", "--tables=localization"])
         expect_one_line(capsys, status, option, "is inside")
         assert sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["train/good", "train/ok", "Data/Images"])
+@pytest.mark.parametrize("place", ["mine", "mine/test/out", "mine/train/good", "link/out"])
+def test_predictions_and_graphs_do_not_go_into_a_class(
+    tmp_path: Path, kind: str, place: str, capsys
+) -> None:
+    save_image(tmp_path / "x.png", 1)
+    save_image(tmp_path / "data/mine" / kind / "000.png", 2)
+    (tmp_path / "data/mine/test").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "data/mine/test")
+    before = sorted((tmp_path / "data").rglob("*"))
+    given = ["--model", str(tmp_path / "x.png")]  # refused before it is read
+    save = tmp_path / "data" / place
+    status = predict([*given, "--input", str(tmp_path / "x.png"), "--save_path", str(save)])
+    expect_one_line(capsys, status, "--save_path", "is inside the class", "images are read from")
+    status = export([*given, "--output", str(save / "x.onnx")])
+    expect_one_line(capsys, status, "--output", "is inside the class")
+    assert sorted((tmp_path / "data").rglob("*")) == before
 
 
 def test_results_beside_the_classes_are_no_class(root: Path, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ UNUSED: dict[str, tuple[Change, str, int]] = {
     "a pipe": (lambda folder: os.mkfifo(folder / "pipe.png"), NO_FILE, 1),
     "a prediction": (results_of("scores.csv", "summary.json"), RESULTS, 3),
     "a run": (results_of("results.json", "records/tile.json"), RESULTS, 3),
+    "a killed prediction": (results_of(".lock", "maps/000.png", "originals/000.jpg"), RESULTS, 4),
+    "a killed run": (results_of(".lock", "records/tile.json"), RESULTS, 3),
 }
 
 
@@ -98,7 +100,7 @@ def test_what_is_not_used_is_listed_with_its_reason(folder: Path, kind: str) -> 
     [
         kind
         for kind in UNUSED
-        if not kind.startswith(("a folder of", "a hidden folder", "a pred", "a run"))
+        if not kind.startswith(("a folder of", "a hidden folder", "a pred", "a run", "a killed"))
     ],
 )
 def test_a_file_that_is_named_follows_the_rule_of_folders(folder: Path, kind: str) -> None:
@@ -219,6 +221,11 @@ def test_results_of_a_prediction_are_no_defect(tiles: Path) -> None:
     item = read(tiles)
     assert {one.defect for one in item.test} == {"good", "spot"}
     assert Counter(one.reason for one in item.skipped) == {RESULTS: 3}
+    shutil.rmtree(tiles / "test/judged")
+    results_of(".lock", "maps/spot/000.png.png", "originals/spot/000.png.jpg")(tiles / "test")
+    item = read(tiles)  # of a prediction that was killed
+    assert {one.defect for one in item.test} == {"good", "spot"}
+    assert Counter(one.reason for one in item.skipped) == {RESULTS: 4}
 
 
 @pytest.mark.parametrize("name", ["__MACOSX", ".hidden", "@eaDir"])

@@ -36,6 +36,7 @@ from utils.experiment.stored_class import (
     read_class,
     read_classes,
 )
+from utils.report.charts import CURVE_FILES, curve_files
 from utils.report.class_figures import draw_class_figures
 from utils.report.command import command_line
 from utils.report.curves import draw_pro_curves, draw_roc_curves
@@ -261,13 +262,17 @@ class RunFolder:
         write_text(self.path / "results.md", markdown)
 
     def write_overview(self) -> None:
-        """Write ``roc_curve.png``, ``pro_curve.png`` and ``index.html``."""
+        """Write ``index.html``, and the files of those curves that some class has."""
         records, info = self.records(), self.info
         warnings = info.conditions.warnings()
         loud = [warning.partition(":")[0] for warning in warnings]
         title = ". ".join((f"PaDiM {self.name}", *loud))
-        draw_roc_curves(records, title, self.path / "roc_curve.png")
-        draw_pro_curves(records, title, self.path / "pro_curve.png")
+        drawn = curve_files(records)
+        for name, draw in zip(CURVE_FILES, (draw_roc_curves, draw_pro_curves), strict=True):
+            if name in drawn:
+                draw(records, title, self.path / name)
+            else:  # of classes that are not in the tables any more
+                remove(self.path / name)
         page = render_run_page(
             title=f"PaDiM {self.name}",
             warnings=warnings,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from datasets.layouts import check_outside_classes
 from padim.files import naming, sweep, temporary_folder
 from padim.model_file import load_model
 from padim.onnx_graph import check_packages, write_onnx
@@ -54,6 +55,7 @@ def _check_output(options: ExportOptions) -> None:
     output = options.output
     if output.suffix != ".onnx":
         raise OptionError(f"--output {output} does not end in .onnx")
+    check_outside_classes(output.parent, "--output")
     weights = [Path(options.weights)] if options.weights else []
     for path in (output, _data(output)):
         if path.is_dir():

@@ -16,10 +16,11 @@ from threading import Barrier
 
 import torch
 
+from datasets.layouts import check_outside_classes
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from datasets.loading.workers import Hooks
 from datasets.summary import DataSummary, by_count, unseen_share
-from padim.folders import Skipped
+from padim.folders import LOCK, Skipped
 from padim.model import PaDiM
 from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
@@ -35,7 +36,7 @@ from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import UNTRAINED, one_line, progress, say, warn
 from utils.system.device import choose_device, describe
 from utils.system.files import check_writable
-from utils.system.lock import LOCK, locked
+from utils.system.lock import locked
 from utils.system.process import tune_worker
 from utils.system.stop import check_stop
 
@@ -82,6 +83,7 @@ def predict(options: PredictOptions) -> int:
 
 
 def _find_images(options: PredictOptions, unused: list[Skipped]) -> list[FoundImage]:
+    check_outside_classes(options.save_path, "--save_path")
     own = [options.save_path / name for name in ("", "maps", "overlays", "originals", *FOLDERS)]
     images = find_images(options.input, own, unused)
     if options.maps == "mvtec_ad2":

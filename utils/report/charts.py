@@ -9,6 +9,7 @@ from utils.evaluation.class_record import ClassRecord, CurvePoints
 from utils.evaluation.metric_names import PRO_LIMIT
 from utils.report.text import LONGEST, format_number, printable
 
+CURVE_FILES = {"roc_curve.png": ("image_roc", "pixel_roc"), "pro_curve.png": ("pro",)}
 SIDE = 300  # units of the square that a curve is drawn in
 COLOURS = 10  # those of the style sheet; a class beyond them is dashed
 
@@ -62,6 +63,15 @@ def charts(records: Sequence[ClassRecord]) -> list[Chart]:
         ),
     ]
     return [chart for chart in every if chart.lines]
+
+
+def curve_files(records: Sequence[ClassRecord]) -> list[str]:
+    """The files of a run's curves, without those that no class has a curve for."""
+    return [
+        name
+        for name, curves in CURVE_FILES.items()
+        if any(record.curves.get(curve) is not None for record in records for curve in curves)
+    ]
 
 
 def _lines(

@@ -8,7 +8,7 @@ from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.draws import Interval
 from utils.evaluation.metric_names import DEFAULT_METRICS
 from utils.report.cells import Cell, Heading, Table, TableRow, metric_heading
-from utils.report.charts import charts
+from utils.report.charts import charts, curve_files
 from utils.report.gallery import gallery_class, gallery_data
 from utils.report.html import render
 from utils.report.key_numbers import key_numbers
@@ -59,6 +59,7 @@ def render_run_page(
         notices=[(record.class_name, note) for record in records for note in record.notes],
         training=_training_table(records),
         charts=charts(records),
+        curve_files=curve_files(records),
         data=gallery_data(classes, sum(len(item.images) for item in classes)),
     )
 

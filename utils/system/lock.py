@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from padim.folders import LOCK  # stays behind in every folder that was written to
 from utils.errors import OptionError
 
-LOCK = ".lock"  # stays behind in every folder that was written to
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)  # of a file system that has no locks
 
 
