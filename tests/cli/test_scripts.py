@@ -42,6 +42,7 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
         "results.csv",
         "results.json",
         "results.md",
+        "skipped.csv",
         "roc_curve.png",
         "pro_curve.png",
         "index.html",
