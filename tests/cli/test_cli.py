@@ -170,7 +170,7 @@ def test_two_runs_may_check_a_folder_at_once(tmp_path: Path) -> None:
     ("parameter", "line"),
     [
         ("embedding_dim", "error: --embedding_dim 9 is too large\n"),
-        ("backbone", "error: backbone 9 is too large\n"),
+        ("backbone", "error: --backbone 9 is too large\n"),
         (None, "error: None 9 is too large\n"),
     ],
 )

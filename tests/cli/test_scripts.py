@@ -26,7 +26,10 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    ["main_resnet.py", pytest.param("main_wide_resnet.py", marks=LONG), "main_eff_net.py"],
+)
 def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: Path) -> None:
     name, dim = SCRIPTS[script]
     save = tmp_path / "a new" / "folder"
@@ -47,6 +50,8 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
         "pro_curve.png",
         "index.html",
         "scores/tiles.csv",
+        "training/tiles.csv",
+        "skipped.csv",
         "models/tiles.safetensors",
         "records/tiles.json",
     }
@@ -81,6 +86,7 @@ def test_left_alone_a_script_draws_its_demo(tmp_path: Path) -> None:
     assert len(list((folder / "figures").rglob("*.png"))) == 56
 
 
+@LONG
 def test_two_runs_give_the_same_digits(data_root: Path, tmp_path: Path) -> None:
     found = []
     for name in ("one", "two"):
@@ -97,7 +103,7 @@ def test_two_runs_give_the_same_digits(data_root: Path, tmp_path: Path) -> None:
     ("sent", "status"),
     [
         pytest.param(signal.SIGKILL, -9, marks=LONG),
-        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGTERM, 143, marks=LONG),
         pytest.param(signal.SIGINT, 130, marks=LONG),
     ],
 )

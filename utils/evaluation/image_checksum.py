@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from datasets.types import AnomalyClass, DataError, Sample
@@ -33,6 +33,17 @@ def image_checksum(item: AnomalyClass) -> str:
 
     lines = [line(split, sample) for split in ("train", "test") for sample in getattr(item, split)]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:LETTERS]
+
+
+@lru_cache(maxsize=1)
+def checksum_of(item: AnomalyClass, digest: str) -> str:
+    """``image_checksum``, once for all seeds and configurations of a class.
+
+    Args:
+        item: the class.
+        digest: of its files, ``AnomalyClass.digest``.
+    """
+    return image_checksum(item)
 
 
 def _of_file(path: Path) -> str:

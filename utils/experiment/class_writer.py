@@ -19,7 +19,7 @@ from padim.preprocessing import Preprocessing
 from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.drift import Drift
-from utils.evaluation.image_checksum import image_checksum
+from utils.evaluation.image_checksum import checksum_of
 from utils.evaluation.measure import measure_class
 from utils.evaluation.training_images import (
     checksums,
@@ -40,6 +40,7 @@ class RunClassWriter:
 
     Args:
         item: the class.
+        digest: checksum of the names, sizes and times of its files.
         options: of the run.
         crop: side of the crop of the class.
         stage: the folder of its files.
@@ -49,12 +50,13 @@ class RunClassWriter:
     def __init__(
         self,
         item: AnomalyClass,
+        digest: str,
         options: RunOptions,
         crop: int,
         stage: Path,
         saver: ThreadPoolExecutor,
     ) -> None:
-        self._item, self._options, self._crop = item, options, crop
+        self._item, self._digest, self._options, self._crop = item, digest, options, crop
         self._stage, self._saver = stage, saver
         self._saved: Future[None] | None = None
         self._checksum: Future[str] | None = None
@@ -74,7 +76,7 @@ class RunClassWriter:
         if self._saved is None:
             self._save(model)
         item, options = self._item, self._options
-        self._checksum = self._saver.submit(image_checksum, item)
+        self._checksum = self._saver.submit(checksum_of, item, self._digest)
         regions, problem = self._regions()
         record = measure_class(item, scores, model.calibration, options.false_alarm_rate, regions)
         record = replace(record, notes=(*record.notes, *problem))

@@ -163,7 +163,7 @@ class RunFolder:
         """Write the files of a class, then its record and the tables."""
         with self.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
             crop = self.info.crops[item.name]
-            writer = RunClassWriter(item, self.info.options, crop, stage, saver)
+            writer = RunClassWriter(item, digest, self.info.options, crop, stage, saver)
             yield writer
             record = writer.finish()
         seconds = round(time.perf_counter() - started, 2)

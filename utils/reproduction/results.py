@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, reduce
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from datasets.types import AnomalyClass
 from padim.anomaly_map import image_scores
 from padim.model import PaDiM
 from utils.evaluation.class_scores import ClassScores
-from utils.evaluation.image_checksum import image_checksum
+from utils.evaluation.image_checksum import checksum_of
 from utils.evaluation.measure import measure_numbers
 from utils.evaluation.schema import Fields, count, flag, mapping, number, optional, several, text
 from utils.experiment.configuration import Configuration, Job, ModelSpec, Protocol
@@ -122,7 +122,7 @@ class JobRecords:
             "n_train": len(item.train),
             "n_test": len(item.test),
             "environment": self._environment,
-            "image_checksum": _checksum(item, digest),
+            "image_checksum": checksum_of(item, digest),
             "numbers": writer.numbers(),
         }
         self._store_of(item.name).finish(self._name(item.name), digest, content)
@@ -230,11 +230,6 @@ def _results(folder: Path, record: Record) -> list[Result]:
 def _name_and_seed(value: object) -> tuple[str, int]:
     fields = Fields(value)
     return fields.take("name", text), fields.take("seed", count)
-
-
-@lru_cache(maxsize=1)  # the jobs of a class follow each other
-def _checksum(item: AnomalyClass, digest: str) -> str:
-    return image_checksum(item)
 
 
 def _cost(model: PaDiM, examples: torch.Tensor) -> Numbers:
