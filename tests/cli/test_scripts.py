@@ -51,7 +51,6 @@ def test_a_script_writes_the_whole_tree(script: str, data_root: Path, tmp_path: 
         "index.html",
         "scores/tiles.csv",
         "training/tiles.csv",
-        "skipped.csv",
         "models/tiles.safetensors",
         "records/tiles.json",
     }
