@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import LONG
 
 from padim import onnx_graph
 from padim.backbones import Backbone, normalise
@@ -66,8 +67,15 @@ def packages() -> None:
         pytest.importorskip(name, reason=REASON)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b5"])
-@pytest.mark.parametrize("kind", ["random", "none"])
+@pytest.mark.parametrize(
+    ("backbone", "kind"),
+    [
+        ("resnet18", "random"),
+        ("resnet18", "none"),
+        ("efficientnet_b5", "none"),
+        pytest.param("efficientnet_b5", "random", marks=LONG),
+    ],
+)
 def test_a_graph_gives_what_the_model_gives(packages, backbone, kind, tmp_path) -> None:
     model = fitted(backbone, kind)
     assert model.gaussian.is_low_rank == (kind == "none")

@@ -70,7 +70,7 @@ def numbers(folder: Path) -> dict[tuple[str, str], float]:
     with (folder / "results.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             for name, value in row.items():
-                if name not in ("class", "seconds"):
+                if name not in ("class", "seconds", "image_checksum"):
                     found[row["class"], name] = float(value) if value else None
     for path in folder.glob("scores/*.csv"):
         with path.open(newline="") as file:
