@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.layouts.files import check_root, folders_in, list_images, some_of
+from datasets.layouts.files import class_folders, list_images
 from datasets.layouts.masks import find_masks
-from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
+from datasets.types import GOOD, AnomalyClass, Sample, checked_class
 
 OK, KO = "ok", "ko"
 
@@ -23,14 +23,8 @@ def find_classes(root: Path) -> list[str]:
     Raises:
         DataError: there is none, or ``root`` does not exist.
     """
-    check_root(root)
-    names = sorted(name for name in folders_in(root) if (root / name / "train" / OK).is_dir())
-    if not names:
-        raise DataError(
-            f"{root} is not in the layout of BTAD: expected <class>/train/ok and <class>/test/ok "
-            f"and ko folders, found {some_of(root)}"
-        )
-    return names
+    expected = "<class>/train/ok and <class>/test/ok and ko folders"
+    return class_folders(root, "BTAD", expected, f"train/{OK}")
 
 
 def read_class(root: Path, name: str) -> AnomalyClass:

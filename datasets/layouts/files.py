@@ -39,6 +39,29 @@ def folders_in(folder: Path) -> list[str]:
     ]
 
 
+def class_folders(root: Path, title: str, expected: str, *parts: str) -> list[str]:
+    """The names of the folders in ``root`` that have all these folders inside.
+
+    Args:
+        root: folder of the data set.
+        title: of the layout, for the message.
+        expected: what the layout has, for the message.
+        parts: relative to the folder of a class.
+
+    Raises:
+        DataError: there is none, or ``root`` does not exist.
+    """
+    check_root(root)
+    names = sorted(
+        name for name in folders_in(root) if all((root / name / part).is_dir() for part in parts)
+    )
+    if not names:
+        raise DataError(
+            f"{root} is not in the layout of {title}: expected {expected}, found {some_of(root)}"
+        )
+    return names
+
+
 def some_of(folder: Path) -> str:
     """A few of the entries of a folder, for messages."""
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.layouts.files import VALIDATION, check_root, folders_in, list_images, some_of
+from datasets.layouts.files import VALIDATION, class_folders, list_images
 from datasets.layouts.masks import find_masks
-from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
+from datasets.types import GOOD, AnomalyClass, Sample, checked_class
 from padim.folders import Skipped
 
 BAD = "bad"
@@ -43,18 +43,8 @@ def find_classes(root: Path) -> list[str]:
     Raises:
         DataError: there is none, or ``root`` does not exist.
     """
-    check_root(root)
-    names = sorted(
-        name
-        for name in folders_in(root)
-        if (root / name / "train" / GOOD).is_dir() and (root / name / PUBLIC).is_dir()
-    )
-    if not names:
-        raise DataError(
-            f"{root} is not in the layout of MVTec AD 2: expected <class>/train/good and "
-            f"<class>/{PUBLIC} folders, found {some_of(root)}"
-        )
-    return names
+    expected = f"<class>/train/good and <class>/{PUBLIC} folders"
+    return class_folders(root, "MVTec AD 2", expected, f"train/{GOOD}", PUBLIC)
 
 
 def read_class(root: Path, name: str) -> AnomalyClass:

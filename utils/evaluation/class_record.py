@@ -63,19 +63,17 @@ class ImageRecord:
         Raises:
             ValueError: it is not a whole image record, or holds more.
         """
-        fields = Fields(content)
-        record = cls(
-            path=fields.take("path", text),
-            defect=fields.take("defect", text),
-            label=fields.take("label", _label),
-            score=fields.take("score", number),
-            p_value=fields.take("p_value", optional(share)),
-            is_defective=fields.take("is_defective", optional(flag)),
-            misranked=fields.take("misranked", optional(share)),
-            figure=fields.take("figure", optional(text)),
-        )
-        fields.end()
-        return record
+        with Fields(content) as fields:
+            return cls(
+                path=fields.take("path", text),
+                defect=fields.take("defect", text),
+                label=fields.take("label", _label),
+                score=fields.take("score", number),
+                p_value=fields.take("p_value", optional(share)),
+                is_defective=fields.take("is_defective", optional(flag)),
+                misranked=fields.take("misranked", optional(share)),
+                figure=fields.take("figure", optional(text)),
+            )
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,8 @@ class Threshold:
         Raises:
             ValueError: it is not a whole threshold, or holds more.
         """
-        fields = Fields(content)
-        record = cls(fields.take("value", optional(number)), fields.take("name", text))
-        fields.end()
-        return record
+        with Fields(content) as fields:
+            return cls(fields.take("value", optional(number)), fields.take("name", text))
 
 
 @dataclass(frozen=True)
@@ -125,14 +121,12 @@ class ImageThreshold:
         Raises:
             ValueError: it is not a whole threshold, or holds more.
         """
-        fields = Fields(content)
-        record = cls(
-            fields.take("value", number),
-            fields.take("rate", share),
-            fields.take("requested_rate", share),
-        )
-        fields.end()
-        return record
+        with Fields(content) as fields:
+            return cls(
+                fields.take("value", number),
+                fields.take("rate", share),
+                fields.take("requested_rate", share),
+            )
 
 
 @dataclass(frozen=True)
@@ -154,10 +148,8 @@ class SkippedFile:
         Raises:
             ValueError: it is not a whole one, or holds more.
         """
-        fields = Fields(content)
-        record = cls(fields.take("path", text), fields.take("reason", text))
-        fields.end()
-        return record
+        with Fields(content) as fields:
+            return cls(fields.take("path", text), fields.take("reason", text))
 
 
 def skipped_files(item: AnomalyClass) -> tuple[SkippedFile, ...]:
@@ -235,27 +227,26 @@ class ClassRecord:
             ValueError: it is not a whole record: a value is missing, of another type, not finite
                 or unknown.
         """
-        fields = Fields(content)
-        record = cls(
-            class_name=fields.take("class_name", text),
-            order=fields.take("order", count),
-            metrics=fields.take("metrics", mapping(optional(number))),
-            draws=fields.take("draws", mapping(_draws)),
-            n_train=fields.take("n_train", count),
-            n_test=fields.take("n_test", count),
-            seconds=fields.take("seconds", optional(number)),
-            notes=fields.take("notes", several(text)),
-            threshold=fields.take("threshold", Threshold.from_json),
-            image_threshold=fields.take("image_threshold", optional(ImageThreshold.from_json)),
-            curves=fields.take("curves", mapping(optional(_curve))),
-            images=fields.take("images", several(ImageRecord.from_json)),
-            data_digest=fields.take("data_digest", optional(text)),
-            image_checksum=fields.take("image_checksum", optional(text)),
-            data=fields.take("data", optional(_data_summary)),
-            skipped=fields.take("skipped", several(SkippedFile.from_json)),
-            training=fields.take("training", several(TrainingImage.from_json)),
-        )
-        fields.end()
+        with Fields(content) as fields:
+            record = cls(
+                class_name=fields.take("class_name", text),
+                order=fields.take("order", count),
+                metrics=fields.take("metrics", mapping(optional(number))),
+                draws=fields.take("draws", mapping(_draws)),
+                n_train=fields.take("n_train", count),
+                n_test=fields.take("n_test", count),
+                seconds=fields.take("seconds", optional(number)),
+                notes=fields.take("notes", several(text)),
+                threshold=fields.take("threshold", Threshold.from_json),
+                image_threshold=fields.take("image_threshold", optional(ImageThreshold.from_json)),
+                curves=fields.take("curves", mapping(optional(_curve))),
+                images=fields.take("images", several(ImageRecord.from_json)),
+                data_digest=fields.take("data_digest", optional(text)),
+                image_checksum=fields.take("image_checksum", optional(text)),
+                data=fields.take("data", optional(_data_summary)),
+                skipped=fields.take("skipped", several(SkippedFile.from_json)),
+                training=fields.take("training", several(TrainingImage.from_json)),
+            )
         if len(record.images) != record.n_test:
             raise ValueError(f"images: {len(record.images)} of {record.n_test} are there")
         return record
@@ -280,18 +271,16 @@ def _curve(value: object) -> CurvePoints:
 
 
 def _data_summary(value: object) -> DataSummary:
-    fields = Fields(value)
-    summary = DataSummary(
-        n_images=fields.take("n_images", count),
-        endings=fields.take("endings", mapping(count)),
-        sides=fields.take("sides", optional(_size)),
-        n_not_square=fields.take("n_not_square", count),
-        not_square=fields.take("not_square", optional(_size)),
-        skipped=fields.take("skipped", mapping(count)),
-        unseen=fields.take("unseen", share),
-    )
-    fields.end()
-    return summary
+    with Fields(value) as fields:
+        return DataSummary(
+            n_images=fields.take("n_images", count),
+            endings=fields.take("endings", mapping(count)),
+            sides=fields.take("sides", optional(_size)),
+            n_not_square=fields.take("n_not_square", count),
+            not_square=fields.take("not_square", optional(_size)),
+            skipped=fields.take("skipped", mapping(count)),
+            unseen=fields.take("unseen", share),
+        )
 
 
 def _size(value: object) -> tuple[int, int]:

@@ -41,14 +41,14 @@ class Fields:
         """The values that have not been taken, unchecked."""
         return dict(self._content)
 
-    def end(self) -> None:
-        """Check that all values have been taken.
+    def __enter__(self) -> Fields:
+        """In a ``with`` block all values have to be taken; ``ValueError`` if there are others."""
+        return self
 
-        Raises:
-            ValueError: there are others.
-        """
-        for name in self._content:
-            raise ValueError(f"{name} is unknown")
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is None:
+            for name in self._content:
+                raise ValueError(f"{name} is unknown")
 
 
 def text(value: object) -> str:

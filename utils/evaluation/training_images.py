@@ -45,15 +45,13 @@ class TrainingImage:
         Raises:
             ValueError: it is not a whole one, or holds more.
         """
-        fields = Fields(content)
-        record = cls(
-            path=fields.take("path", text),
-            score=fields.take("score", optional(number)),
-            p_value=fields.take("p_value", optional(share)),
-            same_as=fields.take("same_as", several(text)),
-        )
-        fields.end()
-        return record
+        with Fields(content) as fields:
+            return cls(
+                path=fields.take("path", text),
+                score=fields.take("score", optional(number)),
+                p_value=fields.take("p_value", optional(share)),
+                same_as=fields.take("same_as", several(text)),
+            )
 
 
 def judge_training(
