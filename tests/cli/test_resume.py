@@ -236,7 +236,7 @@ def test_a_link_among_the_outputs_is_replaced(copy, tmp_path: Path) -> None:
 
 def test_many_seeds_have_one_table(data_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     """Their names together are longer than a file name may be."""
-    monkeypatch.setattr(RunFolder, "write_overview", lambda folder: None)
+    monkeypatch.setattr(RunFolder, "write_overview", lambda folder, records: None)
     seeds = [str(2**32 - i) for i in range(1, 25)]
     argv = ("--figures=none", "--seeds", *seeds)
     assert run(data_root, tmp_path / "out", *argv) == 0

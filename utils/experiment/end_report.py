@@ -23,7 +23,7 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
         n_kept: classes of this run that were finished before.
         own: all classes of this run.
     """
-    for folder in folders:
+    for folder in folders:  # one at least
         if len(folders) > 1:
             print(f"\nseed {folder.info.settings['seed']}")
         records = folder.records()
@@ -42,8 +42,7 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
             print(f"classes that were there already: {n_kept} (--overwrite does them again)")
         print(f"\nTables, curves, figures and models: {folder.path}")
         print(f"To look through: {folder.path / 'index.html'}")
-    last = folders[-1]
-    model = last.path / MODEL.format(last.records()[0].class_name)
+    model = folder.path / MODEL.format(records[0].class_name)
     command = ("python", "predict.py", "--model", str(model), "--input", "DIR")
     print(one_line(f"To judge your own images: {shlex.join(command)} --save_path judged"))
 

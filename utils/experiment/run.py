@@ -234,9 +234,9 @@ def _draw_missing_figures(
 
 def _write_reports(folders: Sequence[RunFolder]) -> None:
     for folder in folders:
-        if folder.records():
-            folder.write_tables()
-            folder.write_overview()
+        if records := folder.records():
+            folder.write_tables(records)
+            folder.write_overview(records)
     write_runs_page(folders[0].path.parent)
 
 

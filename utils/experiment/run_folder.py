@@ -168,7 +168,7 @@ class RunFolder:
             record = writer.finish()
         seconds = round(time.perf_counter() - started, 2)
         self.finish(replace(record, seconds=seconds, data_digest=digest))
-        self.write_tables()
+        self.write_tables(self.records())
 
     def draw_figures(
         self, item: AnomalyClass, digest: str, backbone: Backbone, batches: Sequence[Batch]
@@ -235,9 +235,9 @@ class RunFolder:
         """The rows of the tables."""
         return result_rows(self.records())
 
-    def write_tables(self) -> None:
-        """Write ``results.csv``, ``results.json`` and ``results.md``."""
-        records, info = self.records(), self.info
+    def write_tables(self, records: Sequence[ClassRecord]) -> None:
+        """Write ``results.csv``, ``results.json`` and ``results.md`` of ``self.records()``."""
+        info = self.info
         rows, warnings = result_rows(records), info.conditions.warnings()
         write_text(self.path / "results.csv", results_csv(rows))
         skipped = [file for record in records for file in record.skipped]
@@ -261,9 +261,9 @@ class RunFolder:
         )
         write_text(self.path / "results.md", markdown)
 
-    def write_overview(self) -> None:
-        """Write ``index.html``, and the files of those curves that some class has."""
-        records, info = self.records(), self.info
+    def write_overview(self, records: Sequence[ClassRecord]) -> None:
+        """Write ``index.html``, and the files of those curves that some of the classes has."""
+        info = self.info
         warnings = info.conditions.warnings()
         loud = [warning.partition(":")[0] for warning in warnings]
         title = ". ".join((f"PaDiM {self.name}", *loud))
