@@ -24,7 +24,7 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 from datasets.types import DataError
-from padim.files import sweep, temporary_folder
+from padim.storage.files import sweep, temporary_folder
 
 VERSION = 1  # raise it whenever a pixel of the set changes: sets drawn earlier are then redrawn
 SIZE = 320

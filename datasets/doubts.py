@@ -6,7 +6,7 @@ from datasets.masks import fitting_turns
 from datasets.types import AnomalyClass, Sample
 from padim.config import MIN_BITS
 from padim.errors import ImageError
-from padim.image_file import decode, read_header
+from padim.reading.image_file import decode, read_header
 
 _LOOKED_AT = 8  # training images of a class, for the values of deep ones
 

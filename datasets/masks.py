@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from padim.errors import ImageError
-from padim.image_file import Convert, decode, read_header
-from padim.image_metadata import INVERSE, UPRIGHT, Header, turned, turned_size
+from padim.reading.image_file import Convert, decode, read_header
+from padim.reading.image_metadata import INVERSE, UPRIGHT, Header, turned, turned_size
 
 MIDDLE = 127  # of grey: what is brighter in a lossy mask is defective
 _NOISE = 16  # a lossy mask that is black may be so bright

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.types import AnomalyClass
-from padim.pillow_image import FORMATS, check_webp
+from padim.reading.pillow_image import FORMATS, check_webp
 
 Size = tuple[int, int]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
-from padim.folders import Skipped
+from padim.reading.folders import Skipped
 
 GOOD = "good"
 ENDINGS = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)

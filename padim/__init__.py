@@ -2,7 +2,7 @@
 
 One module per step, data going one way:
 
-    image_file     image file       -> uint8 pixels (h, w, 3), upright
+    reading        image files      -> uint8 pixels (h, w, 3), upright
     preprocessing  pixels           -> uint8 crop (3, crop, crop)
     backbones      crops            -> feature maps, one per layer
     embedding      feature maps     -> patch embeddings (B, H, W, d)
@@ -13,8 +13,9 @@ One module per step, data going one way:
     model          all of it as one object: fit, score, predict, save, load
 
 ``reference`` has the equations in NumPy float64, one function each. Behind the method stand
-``fitting`` and ``linalg`` (how Gaussians are learned and factorised), ``weights``, ``model_file``,
-``onnx_graph``, and ``parallel`` (blocks, threads, processes), which a reader may skip.
+``fitting`` and ``linalg`` (how Gaussians are learned and factorised), ``weights``, ``onnx_graph``,
+and three packages that a reader may skip: ``reading`` (images), ``storage`` (models' files) and
+``parallel`` (blocks, threads, processes).
 
 Symbols: N training images, B batch, d channels kept, H x W grid, P = H * W positions.
 

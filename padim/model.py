@@ -26,9 +26,9 @@ from padim.embedding import PatchEmbedding
 from padim.errors import ImageError, ModelError, NotFittedError, PaDiMError
 from padim.fitting import GaussianLearner
 from padim.gaussian import TILE, PatchGaussian
-from padim.images import Images, ImageSource, list_images
 from padim.parallel import fork_safe, fork_safe_steps
 from padim.preprocessing import Preprocessing
+from padim.reading.images import Images, ImageSource, list_images
 from padim.reduction import Reduction, draw_reduction, learn_components
 from padim.regions import Region, RegionFinder, check_min_area
 
@@ -271,7 +271,7 @@ class PaDiM(Float32Module):
             NotFittedError: the model has not been fitted.
             ModelError: float16 cannot hold the factors.
         """
-        from padim.model_file import save_model
+        from padim.storage.model_file import save_model
 
         self._check_fitted()
         save_model(self, Path(path), is_half)
@@ -298,7 +298,7 @@ class PaDiM(Float32Module):
             ModelError: the file is not a model, the weights file no longer exists, or the backbone
                 differs from the one that the model was fitted with.
         """
-        from padim.model_file import load_model
+        from padim.storage.model_file import load_model
 
         where = None if device is None else torch.device(device)
         return load_model(Path(path), backbone, None if weights is None else str(weights), where)

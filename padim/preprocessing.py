@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from padim.config import MAX_BITS, PaDiMConfig
-from padim.image_file import read_image
+from padim.reading.image_file import read_image
 
 
 @dataclass(frozen=True)

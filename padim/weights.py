@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from padim.errors import ModelError, short_text
-from padim.tensor_file import open_tensors
+from padim.storage.tensor_file import open_tensors
 
 StateDict = Mapping[str, torch.Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from datasets.types import DataError
-from padim.folders import Listing, Skipped, list_folder, reason_not_searched
+from padim.reading.folders import Listing, Skipped, list_folder, reason_not_searched
 
 VALIDATION = "validation image"  # reason: it is neither trained nor tested on
 
@@ -107,7 +107,7 @@ def check_mask_size(image: Path, mask: Path) -> None:
         DataError: they do not, or one of them is not an image.
     """
     from datasets.masks import fitting_turns
-    from padim.image_file import read_header  # slow to import, and --help does without
+    from padim.reading.image_file import read_header  # slow to import, and --help does without
 
     image_header, mask_header = read_header(image), read_header(mask)
     if not fitting_turns(mask_header, image_header):

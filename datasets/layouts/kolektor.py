@@ -22,7 +22,7 @@ import numpy as np
 
 from datasets.layouts.files import check_mask_size, check_root, folders_in, list_images, some_of
 from datasets.types import AnomalyClass, DataError, Sample, checked_class
-from padim.folders import Skipped
+from padim.reading.folders import Skipped
 
 CLASS = "kolektorsdd"
 DEFECT = "defect"

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.layouts.files import check_mask_size, list_images
 from datasets.types import GOOD, DataError, Sample
-from padim.folders import HIDDEN, Skipped
+from padim.reading.folders import HIDDEN, Skipped
 
 EXPECTED = "<kind>/<image>_mask.png, <kind>/<image>.png or <kind>/<image>/*.png"
 

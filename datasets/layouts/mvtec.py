@@ -19,7 +19,7 @@ from pathlib import Path
 from datasets.layouts.files import check_root, folders_in, list_images, some_of
 from datasets.layouts.masks import find_masks
 from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
-from padim.folders import HIDDEN, Listing, Skipped, has_results, reason_not_searched
+from padim.reading.folders import HIDDEN, Listing, Skipped, has_results, reason_not_searched
 
 OUTSIDE = "outside train/good, test/<kind> and ground_truth"
 SPLITS = ("train", "test")

@@ -25,7 +25,7 @@ from pathlib import Path
 from datasets.layouts.files import VALIDATION, class_folders, list_images
 from datasets.layouts.masks import find_masks
 from datasets.types import GOOD, AnomalyClass, Sample, checked_class
-from padim.folders import Skipped
+from padim.reading.folders import Skipped
 
 BAD = "bad"
 PUBLIC = "test_public"

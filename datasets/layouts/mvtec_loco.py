@@ -22,7 +22,7 @@ from typing import Any
 from datasets.layouts import mvtec
 from datasets.layouts.files import VALIDATION
 from datasets.types import AnomalyClass, DataError, Saturation
-from padim.folders import Skipped
+from padim.reading.folders import Skipped
 
 CONFIG = "defects_config.json"
 MAX_LABEL = 255

@@ -19,8 +19,8 @@ import numpy as np
 from datasets.layouts.files import check_root, folders_in, list_images, some_of
 from datasets.loading.video import count_frames, mask_stack
 from datasets.types import GOOD, AnomalyClass, DataError, Sample, checked_class
-from padim.folders import Skipped
-from padim.image_file import image_size
+from padim.reading.folders import Skipped
+from padim.reading.image_file import image_size
 
 ABNORMAL = "abnormal"
 VIDEO_SUFFIX = ".avi"

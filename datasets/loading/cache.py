@@ -21,9 +21,9 @@ import torch
 from datasets.loading.video import mask_of_frame, read_frame
 from datasets.masks import read_mask
 from datasets.types import DataError, Sample
-from padim.files import sweep, written_whole
-from padim.image_file import read_image
 from padim.preprocessing import Preprocessing
+from padim.reading.image_file import read_image
+from padim.storage.files import sweep, written_whole
 
 VERSION = 3  # of how a crop is made and kept; another one makes all that is kept invalid
 CHECKSUM_BYTES = 16

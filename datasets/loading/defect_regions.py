@@ -9,8 +9,8 @@ import numpy as np
 
 from datasets.masks import read_mask
 from datasets.types import AnomalyClass, DataError, Saturation
-from padim.image_file import decode
 from padim.preprocessing import Preprocessing
+from padim.reading.image_file import decode
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from datasets.loading.workers import BatchReader, Hooks, Reading
 from datasets.types import DataError, counted
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
-from padim.folders import (
+from padim.preprocessing import Preprocessing
+from padim.reading.folders import (
     NO_FILE,
     RESULTS,
     Skipped,
@@ -27,8 +28,7 @@ from padim.folders import (
     reason_no_image,
     reason_not_searched,
 )
-from padim.image_file import read_image
-from padim.preprocessing import Preprocessing
+from padim.reading.image_file import read_image
 
 
 @dataclass(frozen=True)

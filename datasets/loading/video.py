@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from datasets.types import DataError
-from padim.pillow_image import MAX_PIXELS
+from padim.reading.pillow_image import MAX_PIXELS
 
 
 class _Reader:

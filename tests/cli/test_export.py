@@ -13,8 +13,8 @@ from helpers import LONG
 from padim import onnx_graph
 from padim.backbones import Backbone, normalise
 from padim.config import PaDiMConfig
-from padim.files import temporary_folder
 from padim.model import PaDiM
+from padim.storage.files import temporary_folder
 from utils.cli.main import export
 
 CROP = 64

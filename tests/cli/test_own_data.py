@@ -14,7 +14,7 @@ from PIL import Image
 
 from datasets.layouts import LAYOUTS, check_outside, choose_crops, mvtec
 from datasets.types import DataError
-from padim.model_file import load_model
+from padim.storage.model_file import load_model
 from utils.cli.main import export, main, predict, reproduce
 
 QUICK = ["--weights=random", "--num_workers=0", "--embedding_dim=4", "--figures=none"]

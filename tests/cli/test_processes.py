@@ -23,9 +23,9 @@ from torch import distributed
 from padim import fitting
 from padim.errors import ModelError
 from padim.fitting import GaussianLearner
-from padim.model_file import read_model_file
 from padim.parallel import process_group
 from padim.parallel.process_group import ProcessGroup
+from padim.storage.model_file import read_model_file
 from utils.cli import main as cli
 from utils.errors import OptionError
 from utils.system.device import choose_device

@@ -26,8 +26,8 @@ from datasets.loading.video import mask_stack, read_frame
 from datasets.masks import read_mask
 from datasets.types import DataError
 from padim.errors import ImageError, PaDiMError
-from padim.image_file import image_size, pixels_of, read_header, read_image
-from padim.tiff_page import MAX_BYTES
+from padim.reading.image_file import image_size, pixels_of, read_header, read_image
+from padim.reading.tiff_page import MAX_BYTES
 
 ROOT = Path(__file__).parents[2]
 N_MUTATIONS = int(os.environ.get("IMAGE_FILES", "180"))
@@ -340,7 +340,7 @@ import resource, sys
 from pathlib import Path
 from datasets.masks import read_mask
 from padim.errors import ImageError
-from padim.image_file import image_size, read_image
+from padim.reading.image_file import image_size, read_image
 import tifffile  # which padim imports when it first needs it
 
 def peak():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from padim.files import is_temporary, naming, sweep, temporary_folder, written_whole
+from padim.storage.files import is_temporary, naming, sweep, temporary_folder, written_whole
 from utils.cli.errors import guard
 from utils.errors import OptionError
 from utils.system.files import write_json, write_text
@@ -90,7 +90,7 @@ def test_what_a_killed_process_leaves_is_swept(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from padim.files import temporary_folder, written_whole
+from padim.storage.files import temporary_folder, written_whole
 with written_whole(Path(sys.argv[1]) / "a"), temporary_folder(Path(sys.argv[1])) as folder:
     (folder / "inside").write_text("half")
     print("written", flush=True)

@@ -17,8 +17,8 @@ from datasets.loading.unlabelled import find_images
 from datasets.types import AnomalyClass, DataError
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import ImageError
-from padim.folders import NO_FILE, RESULTS, Skipped, list_folder
-from padim.images import list_images as list_library_images
+from padim.reading.folders import NO_FILE, RESULTS, Skipped, list_folder
+from padim.reading.images import list_images as list_library_images
 
 Change = Callable[[Path], object]
 

@@ -11,8 +11,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from datasets.masks import read_mask
 from padim.errors import ImageError
-from padim.image_file import image_size, read_image
 from padim.preprocessing import Preprocessing
+from padim.reading.image_file import image_size, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0]

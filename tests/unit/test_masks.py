@@ -15,8 +15,8 @@ from datasets.layouts.files import check_mask_size
 from datasets.masks import read_mask
 from datasets.types import AnomalyClass, DataError, Sample
 from padim.errors import ImageError
-from padim.image_file import read_image
-from padim.image_metadata import INVERSE, turned
+from padim.reading.image_file import read_image
+from padim.reading.image_metadata import INVERSE, turned
 
 SHAPE = np.zeros((32, 48), bool)
 SHAPE[8:16, 16:40] = True  # whole blocks of a JPEG file

@@ -14,7 +14,7 @@ from hostile_files import pack, read
 from padim.backbones import Backbone
 from padim.errors import ModelError
 from padim.model import PaDiM
-from padim.model_file import read_model_file
+from padim.storage.model_file import read_model_file
 
 
 @pytest.fixture(scope="module")

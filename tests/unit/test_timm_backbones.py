@@ -16,8 +16,8 @@ from padim.backbones import IMAGENET_MEAN, Backbone, find_spec
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.model import PaDiM
-from padim.model_file import read_model_file
 from padim.onnx_graph import ScoringGraph
+from padim.storage.model_file import read_model_file
 from padim.timm_backbones import TimmBackbone, _default_layers
 from utils.experiment.network import Network
 from utils.experiment.run_name import run_name

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from padim.files import naming, temporary_file
+from padim.storage.files import naming, temporary_file
 
 MEMORY_BYTES = 4 * 2**30  # of one split of a class; larger ones go to a file
 

@@ -17,7 +17,7 @@ from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
-from padim.files import naming
+from padim.storage.files import naming
 from utils.experiment.conditions import Conditions
 from utils.experiment.data_report import check_places, print_data
 from utils.experiment.end_report import print_end, print_seeds

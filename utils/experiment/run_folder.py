@@ -19,8 +19,8 @@ from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.config import TIMM
 from padim.errors import ModelError
-from padim.files import naming, remove, sweep, temporary_folder
-from padim.model_file import load_model
+from padim.storage.files import naming, remove, sweep, temporary_folder
+from padim.storage.model_file import load_model
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.class_scores import score_class
 from utils.experiment.class_writer import RunClassWriter

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.layouts import check_outside_classes
-from padim.files import naming, sweep, temporary_folder
-from padim.model_file import load_model
 from padim.onnx_graph import check_packages, write_onnx
+from padim.storage.files import naming, sweep, temporary_folder
+from padim.storage.model_file import load_model
 from utils.errors import OptionError
 from utils.prediction.options import ExportOptions
 from utils.system.console import UNTRAINED, warn

@@ -20,10 +20,10 @@ from datasets.layouts import check_outside_classes
 from datasets.loading.unlabelled import FolderBatch, FoundImage, find_images, read_batches
 from datasets.loading.workers import Hooks
 from datasets.summary import DataSummary, by_count, unseen_share
-from padim.folders import LOCK, Skipped
 from padim.model import PaDiM
-from padim.model_file import load_model
 from padim.parallel.process_group import ProcessGroup
+from padim.reading.folders import LOCK, Skipped
+from padim.storage.model_file import load_model
 from utils.prediction.end_report import Outcome, drift_of, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions

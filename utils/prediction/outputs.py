@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from padim.files import remove, sweep
+from padim.storage.files import remove, sweep
 from utils.errors import OptionError
 from utils.prediction.options import PredictOptions
 from utils.prediction.submission import FOLDERS

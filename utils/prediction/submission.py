@@ -18,7 +18,7 @@ from PIL import Image
 
 from datasets.loading.unlabelled import FoundImage
 from padim.calibration import is_above
-from padim.files import written_whole
+from padim.storage.files import written_whole
 from utils.errors import OptionError
 
 SPLITS = ("test_private", "test_private_mixed")

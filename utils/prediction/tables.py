@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from padim.files import written_whole
+from padim.storage.files import written_whole
 from utils.prediction.judge import Judgement
 
 SCORES = ("path", "score", "p_value", "decision")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from datasets.loading.unlabelled import FoundImage
 from datasets.types import DataError
-from padim.files import written_whole
-from padim.image_file import read_image
+from padim.reading.image_file import read_image
+from padim.storage.files import written_whole
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path

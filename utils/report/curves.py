@@ -10,7 +10,7 @@ from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from padim.files import written_whole
+from padim.storage.files import written_whole
 from utils.evaluation.class_record import ClassRecord
 from utils.evaluation.metric_names import PRO_LIMIT
 from utils.report.text import LONGEST, printable

@@ -14,7 +14,7 @@ from datasets.loading.workers import Hooks
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
-from padim.files import sweep
+from padim.storage.files import sweep
 from utils.evaluation.class_record import skipped_files
 from utils.experiment.conditions import Conditions
 from utils.experiment.configuration import Job, Protocol

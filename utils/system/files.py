@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from padim.files import written_whole
+from padim.storage.files import written_whole
 from utils.errors import OptionError
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from padim.folders import LOCK  # stays behind in every folder that was written to
+from padim.reading.folders import LOCK  # stays behind in every folder that was written to
 from utils.errors import OptionError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)  # of a file system that has no locks

@@ -15,7 +15,7 @@ import numpy as np
 
 from padim.config import MAX_BITS
 from padim.errors import ImageError
-from padim.image_metadata import UPRIGHT, Header
+from padim.reading.image_metadata import UPRIGHT, Header
 
 MAX_BYTES = 2**28  # of a page when decoded
 _ORIENTATION = 274

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from padim.config import MAX_BITS
-from padim.image_metadata import UPRIGHT, Header, orientation_of
-from padim.tiff_page import white_is_zero
+from padim.reading.image_metadata import UPRIGHT, Header, orientation_of
+from padim.reading.tiff_page import white_is_zero
 
 # Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
 # programs (PostScript) or have seen less care.

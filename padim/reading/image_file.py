@@ -18,10 +18,10 @@ from PIL import Image, UnidentifiedImageError
 
 from padim.config import MAX_BITS
 from padim.errors import ImageError
-from padim.image_metadata import UPRIGHT, Header, turned, without_metadata
-from padim.pillow_image import FORMATS, MAX_PIXELS, PillowImage, TooLargeError, check_webp
-from padim.quiet import quiet
-from padim.tiff_page import TiffPage, is_tiff
+from padim.reading.image_metadata import UPRIGHT, Header, turned, without_metadata
+from padim.reading.pillow_image import FORMATS, MAX_PIXELS, PillowImage, TooLargeError, check_webp
+from padim.reading.quiet import quiet
+from padim.reading.tiff_page import TiffPage, is_tiff
 
 # From some rows of an image, (rows, width) or (rows, width, channels), to what is kept of them.
 Convert = Callable[[np.ndarray, Header], np.ndarray]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from padim.config import IMAGE_SUFFIXES, MAX_BITS
 from padim.errors import ImageError
-from padim.folders import NO_FILE, list_folder
-from padim.image_file import pixels_of, read_image
+from padim.reading.folders import NO_FILE, list_folder
+from padim.reading.image_file import pixels_of, read_image
 
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 Images = OneImage | Iterable[OneImage]

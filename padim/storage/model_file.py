@@ -18,14 +18,14 @@ from padim.calibration import Calibration
 from padim.config import PaDiMConfig
 from padim.embedding import PatchEmbedding
 from padim.errors import ModelError, NotFittedError, short_text
-from padim.files import written_whole
 from padim.gaussian import PatchGaussian
 from padim.linalg import pack_triangles, unpack_triangles
 from padim.model import PaDiM
-from padim.model_header import ModelHeader, expect
 from padim.parallel.blocks import is_out_of_memory
 from padim.reduction import Reduction
-from padim.tensor_file import bytes_of, open_tensors, write_tensors
+from padim.storage.files import written_whole
+from padim.storage.model_header import ModelHeader, expect
+from padim.storage.tensor_file import bytes_of, open_tensors, write_tensors
 
 FORMAT = "padim-model"
 VERSION = 3
