@@ -22,10 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets.layouts.mvtec import read_class
 from datasets.loading.labelled import Batch, ImageStream
 from padim.anomaly_map import image_scores
-from padim.backbones import BACKBONES, Backbone
+from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from padim.fitting import GaussianLearner
 from padim.model import PaDiM
+from padim.paper_backbones import BACKBONES
 from padim.preprocessing import Preprocessing
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.measure import measure_class

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from padim.backbones import BackboneSpec, FeatureNetwork, Layer, choose_layers
 from padim.config import TIMM, PaDiMConfig
 from padim.errors import ModelError, nearest_name
+from padim.feature_network import BackboneSpec, FeatureNetwork, Layer, choose_layers
 from padim.weights import StateDict, fill_weights, read_state_dict
 
 N_LAYERS = 3  # by default, as in the paper

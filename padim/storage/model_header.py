@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from padim.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
 from padim.calibration import N_PIXEL_RATES
 from padim.config import MAX_SIDE, PRECISIONS, TIMM, PaDiMConfig
+from padim.feature_network import IMAGENET_MEAN, IMAGENET_STD
+from padim.paper_backbones import BACKBONES
 
 MAX_CHANNELS = 2**16  # of a layer; the widest of the paper's networks has 2048
 MAX_LAYERS = 64

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torchvision import models
 
-from padim.backbones import BACKBONES, Backbone, normalise
+from padim.backbones import Backbone, normalise
 from padim.config import PRECISIONS
 from padim.errors import ModelError
+from padim.paper_backbones import BACKBONES
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.manual_seed(0))
 

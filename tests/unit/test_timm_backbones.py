@@ -12,9 +12,10 @@ from helpers import config, draw
 from torchvision import models
 
 from padim import backbones
-from padim.backbones import IMAGENET_MEAN, Backbone, find_spec
+from padim.backbones import Backbone, find_spec
 from padim.config import PaDiMConfig
 from padim.errors import ModelError
+from padim.feature_network import IMAGENET_MEAN
 from padim.model import PaDiM
 from padim.onnx_graph import ScoringGraph
 from padim.storage.model_file import read_model_file
