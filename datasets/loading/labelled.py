@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from datasets.loading.cache import ImageCache, read_sample
-from datasets.loading.workers import BatchReader, Hooks, Reading
+from datasets.loading.worker_process import Reading
+from datasets.loading.workers import BatchReader, Hooks
 from datasets.types import AnomalyClass, Sample
 from padim.errors import PaDiMError
 from padim.preprocessing import Preprocessing

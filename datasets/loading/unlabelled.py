@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from datasets.loading.workers import BatchReader, Hooks, Reading
+from datasets.loading.worker_process import Reading
+from datasets.loading.workers import BatchReader, Hooks
 from datasets.types import DataError, counted
 from padim.config import IMAGE_SUFFIXES
 from padim.errors import PaDiMError
