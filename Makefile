@@ -24,8 +24,9 @@ run: $(VENV)/installed
 	  { echo "BACKBONE=$(BACKBONE) is none of resnet, wide_resnet, eff_net, timm" >&2; exit 2; }
 	$(BIN)/python main_$(BACKBONE).py $(if $(DATA),--data_path "$(DATA)") --save_path "$(SAVE)" $(ARGS)
 
+# One thread a process: two processes share the cores, and threads that wait for each other take time.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 soak: $(VENV)/installed-dev
 	$(BIN)/python tests/soak/soak.py $(ARGS)

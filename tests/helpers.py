@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import label
 
+from padim.backbones import Backbone
 from padim.config import PaDiMConfig
 from utils.cli.main import main
 from utils.evaluation import metrics, regions
@@ -93,6 +95,12 @@ def draw(n_images: int, seed: int) -> torch.Tensor:
     base = torch.rand(1, 3, CROP, CROP, generator=torch.Generator().manual_seed(0)) * 160
     noise = torch.randn(n_images, 3, CROP, CROP, generator=generator) * 20
     return (base + noise + 40).clamp(0, 255).to(torch.uint8)
+
+
+@cache
+def random_backbone(name: str = "resnet18", precision: str = "float32") -> Backbone:
+    """A network with random weights, drawn once: no test changes it."""
+    return Backbone(name, "random", precision=precision)
 
 
 def config(**options) -> PaDiMConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import SIDE, draw_class, draw_image, expect_one_line
+from helpers import SIDE, draw_class, draw_image, expect_one_line, random_backbone
 from PIL import Image
 from scipy import ndimage, stats
 from scripts import run, start
@@ -35,7 +35,7 @@ QUICK = ("--num_workers=1", "--batch_size=4")
 def fit(folder: Path, path: Path, n_train: int = 6, crop: int = CROP) -> Path:
     """A model of the drawn class, with untrained weights."""
     config = PaDiMConfig(embedding_dim=12, seed=3, resize=RESIZE, crop=crop)
-    model = PaDiM(Backbone("resnet18", "random"), config)
+    model = PaDiM(random_backbone(), config)
     paths = sorted(folder.glob("train/good/*.png"))[:n_train]
     crops = torch.stack([Preprocessing(RESIZE, crop).image(path) for path in paths])
     model.fit_crops([crops], len(crops))
@@ -55,7 +55,7 @@ def judge(*argv: object) -> int:
 
 
 def load(path: Path) -> PaDiM:
-    return PaDiM.load(path, Backbone("resnet18", "random"))
+    return PaDiM.load(path, random_backbone())
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -193,6 +193,7 @@ def fail_together(*commands: list[str]) -> list[str]:
     return [ended_badly(process) for process in start_together(*commands)]
 
 
+@LONG
 def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Path) -> None:
     given = command(root, tmp_path / "out")
     first, second = fail_together(given, [*given, "--classes=unknown"])
@@ -200,6 +201,7 @@ def test_the_others_are_not_waited_for_when_one_is_gone(root: Path, tmp_path: Pa
     assert "another process of this run ended" in first
 
 
+@LONG
 def test_only_the_first_makes_folders(root: Path, tmp_path: Path) -> None:
     """On a machine of its own the other one has nothing to write to ``save_path``."""
     saves = [tmp_path / "out", tmp_path / "elsewhere"]

@@ -60,12 +60,12 @@ def score(
     return tuple(torch.cat(part).numpy() for part in zip(*scored, strict=True))
 
 
-def test_five_draws_land_where_the_paper_does(
+def test_draws_land_where_the_paper_does(
     backbone: Backbone, bottle: tuple, features: tuple
 ) -> None:
     _, _, masks, labels = bottle
     numbers = []
-    for seed in range(5):
+    for seed in range(5 if "SOAK" in os.environ else 2):
         maps, scores = score(backbone, bottle, features, PaDiMConfig(seed=seed))
         pixels = measure_pixels(maps, masks)
         numbers.append((rank(scores, labels).auroc, pixels.ranking.auroc, pixels.pro))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_stopped_anywhere_it_goes_on_and_comes_to_the_same(
 
 def test_a_record_cut_short_is_done_again(root: Path, done: Path, tmp_path: Path) -> None:
     save = tmp_path / "out"
-    assert ablations(root, save) == 0
+    shutil.copytree(done, save)
     path = save / "records/mvtec/bottle/resnet18_pca100.json"
     path.write_bytes(path.read_bytes()[:40])
     assert ablations(root, save) == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import random_backbone
 from torchvision import models
 
 from padim.backbones import Backbone, normalise
@@ -62,7 +63,7 @@ def test_taps_are_the_networks_own_feature_maps(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_in_bfloat16_taps_are_right_to_two_digits(name: str) -> None:
-    exact, halved = (Backbone(name, "random", precision=given) for given in PRECISIONS)
+    exact, halved = (random_backbone(name, given) for given in PRECISIONS)
     assert exact.checksum == halved.checksum
     with torch.inference_mode():
         pairs = zip(exact(normalise(IMAGES)), halved(normalise(IMAGES)), strict=True)
@@ -94,7 +95,7 @@ def test_normalise_is_torchvisions() -> None:
     ],
 )
 def test_the_papers_taps(name: str, channels: tuple, grids: tuple) -> None:
-    backbone = Backbone(name, "random")
+    backbone = random_backbone(name)
     with torch.inference_mode():
         taps = backbone(normalise(IMAGES))
     assert backbone.channels == channels
@@ -196,7 +197,7 @@ def test_a_cached_download_is_used_and_a_damaged_one_refused(
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_channels_strides_and_the_grid_are_known_beforehand(name: str) -> None:
-    backbone = Backbone(name, "random")
+    backbone = random_backbone(name)
     for side in (33, 57, 64, 100):
         with torch.inference_mode():
             feature_maps = backbone(torch.zeros(1, 3, side, side))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import config, draw
+from helpers import config, draw, random_backbone
 
 from padim import calibration
-from padim.backbones import Backbone
 from padim.calibration import Calibration
 from padim.model import PaDiM
 
@@ -69,7 +68,7 @@ def test_of_many_pixels_a_part_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("reduction", ["random", "none"])
 def test_image_scores_are_those_of_refitting(reduction: str) -> None:
-    backbone, images = Backbone("resnet18", "random"), draw(24, 1)
+    backbone, images = random_backbone(), draw(24, 1)
     options = config(reduction=reduction)
     model = PaDiM(backbone, options).fit_crops(images.split(5), len(images))
     found = []
@@ -83,7 +82,7 @@ def test_image_scores_are_those_of_refitting(reduction: str) -> None:
 
 
 def test_two_images_give_no_calibration() -> None:
-    model = PaDiM(Backbone("resnet18", "random"), config()).fit(draw(2, 1))
+    model = PaDiM(random_backbone(), config()).fit(draw(2, 1))
     assert model.calibration is None
     assert torch.isfinite(model.score(draw(1, 2))[0]).all()
 

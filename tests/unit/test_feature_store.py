@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import draw_class, expect_one_line, run
+from helpers import draw_class, expect_one_line, random_backbone, run
 
 from padim.backbones import Backbone
 from padim.config import PaDiMConfig
@@ -60,7 +60,7 @@ def test_seeds_share_a_pass_and_equal_runs_of_their_own(data_root: Path, tmp_pat
         for scores in ("tiles", "wood"):
             name = f"scores/{scores}.csv"
             assert (folder / name).read_text() == (alone / f"{NAME}_untrained" / name).read_text()
-        model = PaDiM.load(folder / "models/wood.safetensors", Backbone("resnet18", "random"))
+        model = PaDiM.load(folder / "models/wood.safetensors", random_backbone())
         assert model.config.seed == seed
         assert (folder / "index.html").is_file()
     assert rows[0] != rows[4]
@@ -107,7 +107,7 @@ def test_options_of_seeds(data_root: Path, tmp_path: Path, capsys) -> None:
 
 def test_feature_maps_of_fewer_layers_are_those_of_a_smaller_backbone() -> None:
     images = torch.randint(256, (3, 3, 64, 64), dtype=torch.uint8)
-    whole = PaDiM(Backbone("resnet18", "random"), PaDiMConfig("none", resize=64, crop=64))
+    whole = PaDiM(random_backbone(), PaDiMConfig("none", resize=64, crop=64))
     one = PaDiM(Backbone("resnet18", "random", ["layer2"]), PaDiMConfig("none", resize=64, crop=64))
     assert whole.features(images)[1].equal(one.features(images)[0])
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import CROP, config, draw
+from helpers import CROP, config, draw, random_backbone
 from scipy import ndimage
 
-from padim.backbones import Backbone
 from padim.calibration import PIXEL_RATES, Calibration
 from padim.errors import ModelError
 from padim.model import PaDiM
@@ -84,7 +83,7 @@ def test_the_p_value_of_a_pixel_is_the_share_of_normal_pixels_as_high() -> None:
 
 
 def test_a_prediction_has_its_regions() -> None:
-    model = PaDiM(Backbone("resnet18", "random"), config()).fit(draw(6, 1))
+    model = PaDiM(random_backbone(), config()).fit(draw(6, 1))
     image = draw(1, 2)
     image[..., 20:40, 10:30] = 255
     wide = image.repeat_interleave(3, dim=-1)[0].permute(1, 2, 0).numpy()  # resized back by 3
@@ -104,6 +103,6 @@ def test_a_prediction_has_its_regions() -> None:
 
 
 def test_a_model_without_calibration_has_no_regions() -> None:
-    model = PaDiM(Backbone("resnet18", "random"), config()).fit(draw(2, 1))
+    model = PaDiM(random_backbone(), config()).fit(draw(2, 1))
     (result,) = model.predict(draw(1, 2))
     assert result.regions() is None

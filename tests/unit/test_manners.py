@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CROP, config, draw
+from helpers import CROP, config, draw, random_backbone
 
 from padim import Backbone, ImageError, ModelError, NotFittedError, PaDiM, PaDiMConfig
 from padim.backbones import normalise
@@ -18,7 +18,7 @@ from padim.reduction import Reduction
 
 @pytest.fixture(scope="module")
 def network() -> Backbone:
-    return Backbone("resnet18", "random")
+    return random_backbone()
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_another_default_dtype_changes_nothing(network: Backbone, tmp_path: Path
     expected = PaDiM(network, config(reduction="pca")).fit(train).score(test)
     torch.set_default_dtype(torch.float64)
     try:
-        model = PaDiM(Backbone("resnet18", "random"), config(reduction="pca")).fit(train)
+        model = PaDiM(random_backbone(), config(reduction="pca")).fit(train)
         model.save(tmp_path / "model")
         for this in (model, PaDiM.load(tmp_path / "model")):
             assert all(map(torch.equal, this.score(test), expected))

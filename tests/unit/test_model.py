@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CROP, config, draw
+from helpers import CROP, config, draw, random_backbone
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
@@ -18,7 +18,7 @@ from padim.model import PaDiM
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return Backbone("resnet18", "random")
+    return random_backbone()
 
 
 def oracle(backbone: Backbone, ids: np.ndarray, train: torch.Tensor, test: torch.Tensor) -> tuple:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import config, draw
+from helpers import config, draw, random_backbone
 from hostile_files import pack, read
 
 from padim.backbones import Backbone
@@ -19,7 +19,7 @@ from padim.storage.model_file import read_model_file
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return Backbone("resnet18", "random")
+    return random_backbone()
 
 
 @pytest.fixture(scope="module")

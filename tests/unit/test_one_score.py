@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import config, draw
+from helpers import config, draw, random_backbone
 from scripts import ROOT
 
-from padim import Backbone, PaDiM
+from padim import PaDiM
 from padim.gaussian import TILE, PatchGaussian
 
 N_IMAGES = 7  # several passes through a network, and a part of one
@@ -31,7 +31,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def fitted(name: str, **options: object) -> PaDiM:
-    return PaDiM(Backbone(name, "random"), config(**options)).fit(draw(24, 1))
+    return PaDiM(random_backbone(name), config(**options)).fit(draw(24, 1))
 
 
 @pytest.fixture(
@@ -75,7 +75,7 @@ def test_a_distance_does_not_depend_on_the_batch(rows: int, dim: int) -> None:
 
 
 def test_fitting_does_not_depend_on_threads_or_batches() -> None:
-    network, images = Backbone("resnet18", "random"), draw(24, 1)
+    network, images = random_backbone(), draw(24, 1)
     states = []
     for n_threads, size in ((1, 5), (2, 24), (2, 1)):
         with threads(n_threads):

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers import draw_image, expect_one_line, save_image
+from helpers import draw_image, expect_one_line, random_backbone, save_image
 from PIL import Image
 
-from padim.backbones import Backbone
 from padim.calibration import is_above
 from padim.config import PaDiMConfig
 from padim.model import PaDiM
@@ -27,7 +26,7 @@ FOLDERS = ("anomaly_images", "anomaly_images_thresholded")
 
 def fit(path: Path, n_train: int) -> PaDiM:
     config = PaDiMConfig(embedding_dim=12, seed=3, resize=SIDE, crop=SIDE)
-    model = PaDiM(Backbone("resnet18", "random"), config)
+    model = PaDiM(random_backbone(), config)
     images = [np.array(draw_image(seed)) for seed in range(n_train)]
     crops = torch.stack([Preprocessing(SIDE, SIDE).crop_of(image) for image in images])
     model.fit_crops([crops], len(crops))
