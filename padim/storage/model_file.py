@@ -29,6 +29,9 @@ from padim.storage.tensor_file import bytes_of, open_tensors, write_tensors
 
 FORMAT = "padim-model"
 VERSION = 3
+SUFFIX = ".safetensors"  # by convention
+PLACES = ("", "models/", "*/models/")  # of models in a folder, in that of a run, of several
+SHOWN = 8  # of the models that a folder holds
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -191,6 +194,8 @@ def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
     Raises:
         ModelError: the file is missing, damaged, not a model, or of another version.
     """
+    if path.is_dir():
+        raise ModelError(f"model {path} is a folder; {_models_in(path)}")
     if not path.is_file():
         raise ModelError(f"model file {path} does not exist; expected one that PaDiM.save wrote")
     with path.open("rb") as raw:
@@ -211,6 +216,16 @@ def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
     except (ValueError, RuntimeError, MemoryError) as error:
         raise ModelError(_damaged(path, error)) from error
     return header, tensors
+
+
+def _models_in(folder: Path) -> str:
+    """What to give instead of a folder, such as that of a run or of several runs."""
+    found = sorted(path for place in PLACES for path in folder.glob(f"{place}*{SUFFIX}"))
+    if not found:
+        return f"expected a file {SUFFIX}, and there is none in it"
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    names = ", ".join(str(path.relative_to(folder)) for path in found[:SHOWN])
+    return f"give one of the models in it: {names}{more}"
 
 
 def _damaged(path: Path, error: Exception) -> str:

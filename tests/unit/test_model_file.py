@@ -108,3 +108,16 @@ def test_what_does_not_fit_together_is_refused(
     path.write_bytes(pack(metadata | {"header": json.dumps(header)}, tensors))
     with pytest.raises(ModelError, match=f"damaged.*{problem}"):
         read_model_file(path)
+
+
+@pytest.mark.parametrize("place", ["", "models", "resnet18_rd100/models"])
+def test_of_a_folder_the_models_in_it_are_named(tmp_path: Path, place: str) -> None:
+    with pytest.raises(ModelError, match="is a folder; expected a file .safetensors"):
+        read_model_file(tmp_path)
+    folder = tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(10):
+        (folder / f"{i}.safetensors").touch()
+    first = str(Path(place, "0.safetensors"))
+    with pytest.raises(ModelError, match=f"one of the models in it: {first}, .* and 2 more"):
+        read_model_file(tmp_path)
