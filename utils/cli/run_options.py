@@ -65,6 +65,22 @@ def parse_timm_options(
         ModelError: the backbone or a layer is unknown, or timm is not installed.
         SystemExit: as ``parse_run_options``.
     """
+    parser = _timm_parser()
+    args = parser.options(argv)
+    backbone = TIMM + args.backbone.removeprefix(TIMM)
+    del args.backbone
+    _split_layers(parser, args)
+    defaults = config_of(backbone, args.layers)
+    has_crop = LAYOUTS[args.dataset].crop is not None and args.crop != "none"
+    if args.crop is None and has_crop:
+        args.crop = defaults.crop
+    if args.resize is None:
+        of_crop = args.crop if isinstance(args.crop, int) else defaults.crop
+        args.resize = round(of_crop * PAPER.resize / PAPER.crop) if has_crop else of_crop
+    return backbone, _complete(parser, args, defaults)
+
+
+def _timm_parser() -> Parser:
     parser = Parser(
         "PaDiM with any network of timm on MVTec AD or data in its layout",
         "--backbone convnext_tiny --data_path MVTec --save_path result",
@@ -85,18 +101,7 @@ def parse_timm_options(
     _set_help(
         parser, layers="feature layers; default: those of stride 4, 8 and 16, or three blocks"
     )
-    args = parser.options(argv)
-    backbone = TIMM + args.backbone.removeprefix(TIMM)
-    del args.backbone
-    _split_layers(parser, args)
-    defaults = config_of(backbone, args.layers)
-    has_crop = LAYOUTS[args.dataset].crop is not None and args.crop != "none"
-    if args.crop is None and has_crop:
-        args.crop = defaults.crop
-    if args.resize is None:
-        of_crop = args.crop if isinstance(args.crop, int) else defaults.crop
-        args.resize = round(of_crop * PAPER.resize / PAPER.crop) if has_crop else of_crop
-    return backbone, _complete(parser, args, defaults)
+    return parser
 
 
 def _add_groups(parser: Parser, defaults: PaDiMConfig) -> None:

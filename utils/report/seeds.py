@@ -71,10 +71,7 @@ def write_seed_tables(
     """
     rows = [SeedRow.of_rows(same) for same in zip(*rows_by_seed.values(), strict=True)]
     write_text(folder / "results.csv", _csv(rows))
-    lines = [
-        (markdown_text(row.mean.label), *(_cell(row, name) for name in metrics)) for row in rows
-    ]
-    table = markdown_table(("class", *metrics), lines)
+    table = _markdown_table(rows, metrics)
     parts = [
         f"# {title}",
         *(f"**{warning}**" for warning in warnings),
@@ -96,6 +93,13 @@ def write_seed_tables(
     )
     write_text(folder / "index.html", page)
     return table
+
+
+def _markdown_table(rows: Sequence[SeedRow], metrics: Sequence[str]) -> str:
+    lines = [
+        (markdown_text(row.mean.label), *(_cell(row, name) for name in metrics)) for row in rows
+    ]
+    return markdown_table(("class", *metrics), lines)
 
 
 def _tiles(rows: Sequence[SeedRow], run_name: str, reason: str | None) -> list[KeyNumber]:
