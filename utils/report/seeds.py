@@ -105,9 +105,16 @@ def _markdown_table(rows: Sequence[SeedRow], metrics: Sequence[str]) -> str:
 def _tiles(rows: Sequence[SeedRow], run_name: str, reason: str | None) -> list[KeyNumber]:
     by_name = {(row.mean.name, row.mean.is_mean): row for row in rows}
     means = [row.mean for row in rows]
-    return metric_tiles(
+    tiles = metric_tiles(
         means, run_name, reason, lambda row, name: _cell(by_name[row.name, row.is_mean], name)
     )
+    return [_with_deviation_below(tile) for tile in tiles]
+
+
+def _with_deviation_below(tile: KeyNumber) -> KeyNumber:
+    mean, sign, deviation = tile.text.partition(" \u00b1 ")
+    below = (f"\u00b1 {deviation} from seed to seed",) if sign else ()
+    return replace(tile, text=mean, lines=(*below, *tile.lines))
 
 
 def _mean_table(rows: Sequence[SeedRow], metrics: Sequence[str]) -> Table:
