@@ -1,8 +1,8 @@
 """Image files to arrays of pixels.
 
-Pillow decodes: torchvision's PNG decoder is a third faster, but some damaged files make it crash
-the whole process. Only five formats are ever tried, whatever a file is called. Sizes are checked
-before anything of that size is made: reading a file takes less than 1 GB, whatever its bytes are.
+Pillow decodes, except what is a plain PNG (``plain_png``). Only five formats are ever tried,
+whatever a file is called. Sizes are checked before anything of that size is made: reading a file
+takes less than 1 GB, whatever its bytes are.
 Pixels that decode are used, also if the metadata around them are damaged.
 """
 
@@ -163,6 +163,9 @@ def _gathered(source: Source, convert: Convert, has_alpha: bool) -> np.ndarray:
     n_rows = (header.upright_size if source.turn == UPRIGHT else header.size)[1]
     for levels in source.chunks(has_alpha):
         part = convert(levels, header)
+        if len(part) == n_rows and part.flags.c_contiguous and part.flags.writeable:
+            pixels = part  # all of them, and nobody else's
+            break
         if row == 0:
             pixels = np.empty((n_rows, *part.shape[1:]), part.dtype)
         pixels[row : row + len(part)] = part

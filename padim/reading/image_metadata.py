@@ -22,8 +22,8 @@ _MOST_BYTES = 2**28  # of a file whose metadata are taken out; larger ones are l
 _PNG, _JPEG, _EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Exif\0\0"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-_PNG_START = len(_PNG) + 25  # with its first chunk, the size of the image
-_NO_PIXELS = b"\0\0\0\0IDAT"  # where Pillow stops reading a file that it opens
+PNG_START = len(_PNG) + 25  # with its first chunk, the size of the image
+NO_PIXELS = b"\0\0\0\0IDAT"  # where Pillow stops reading a file that it opens
 _MOST_METADATA = 2**24  # bytes of a chunk
 _JPEG_TABLES = (0xDB, 0xC0, 0xC1, 0xC2, 0xC4, 0xDD)
 _ADOBE = 0xEE  # APP14: which colours the channels are
@@ -139,14 +139,14 @@ def _png_exif(image: Image.Image) -> Image.Exif:
         file.seek(place)
     if not is_late:
         return Image.Image.getexif(image)
-    with Image.open(BytesIO(kept + _NO_PIXELS), formats=("PNG",)) as bare:
+    with Image.open(BytesIO(kept + NO_PIXELS), formats=("PNG",)) as bare:
         return Image.Image.getexif(bare)
 
 
 def _metadata_chunks(file: IO[bytes], place: int) -> tuple[bytes, bool]:
     """The start of a PNG file and all its metadata, and whether some lie behind ``place``."""
     file.seek(0)
-    kept, is_late = [file.read(_PNG_START)], False
+    kept, is_late = [file.read(PNG_START)], False
     while len(head := file.read(8)) == 8:
         (length,) = struct.unpack(">I", head[:4])
         if head[4:] in _PNG_METADATA and length <= _MOST_METADATA:

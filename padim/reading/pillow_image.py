@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from padim.config import MAX_BITS
 from padim.reading.image_metadata import UPRIGHT, Header, orientation_of
+from padim.reading.plain_png import decode_plain_png
 from padim.reading.tiff_page import white_is_zero
 
 # Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
@@ -75,6 +76,13 @@ class PillowImage:
             for levels in self._deep_colours(low_bytes, self._file):
                 yield levels if has_alpha else levels[:, :, :3]
             return
+        if self._image.format == "PNG" and self._file is not None:
+            plain = decode_plain_png(self._file)
+            if plain is not None:
+                for top, end in _rows(self._image):
+                    levels = plain[top:end]
+                    yield levels if has_alpha or plain.ndim == 2 else levels[:, :, :3]
+                return
         self._image.load()
         mode = _mode(self._image, has_alpha)
         is_inverted = _tag(self._image, _PHOTOMETRIC) == 0 and mode is None
@@ -205,12 +213,16 @@ def _load_unmapped(image: Image.Image) -> None:
 
 def _bands(image: Image.Image) -> Iterator[Image.Image]:
     """The image itself if it is small, or else some of its rows at a time."""
-    rows = max(1, _BAND_PIXELS // image.width)
-    if rows >= image.height:
-        yield image
-        return
-    for top in range(0, image.height, rows):
-        yield image.crop((0, top, image.width, min(image.height, top + rows)))
+    for top, end in _rows(image):
+        is_all = end - top == image.height
+        yield image if is_all else image.crop((0, top, image.width, end))
+
+
+def _rows(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """The first row of each band, and the row behind its last one."""
+    step = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, step):
+        yield top, min(top + step, image.height)
 
 
 def _mode(image: Image.Image, has_alpha: bool) -> str | None:

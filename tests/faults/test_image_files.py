@@ -26,6 +26,7 @@ from datasets.loading.video import mask_stack, read_frame
 from datasets.masks import read_mask
 from datasets.types import DataError
 from padim.errors import ImageError, PaDiMError
+from padim.reading import plain_png
 from padim.reading.image_file import image_size, pixels_of, read_header, read_image
 from padim.reading.tiff_page import MAX_BYTES
 
@@ -329,6 +330,8 @@ def hostile() -> dict[str, bytes]:
         "wide_of_another_make.tif": tiff({256: 2**20, 257: 2**20} | deep, b"x"),
         "circle.tif": tiff(small, bytes(100))[:-4] + struct.pack("<I", 108),
         "wide.png": png(2**31 - 1, 2**31 - 1, 8, 2, b""),
+        "large.png": png(4000, 4000, 8, 2, bytes(4000 * 12001)),
+        "large_without_pixels.png": png(6600, 6600, 8, 2, b""),
         "wide.webp": b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6 + bytes(20),
         "wide.bmp": b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 2**30, -(2**30), 1, 24, 0),
         "text.png": PNG_METADATA["text"].join((png(9, 9, 8, 0, bytes(90))[:33], b"")) * 50,
@@ -421,9 +424,15 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.parametrize("has_libspng", [True, False])
 def test_a_mutated_file_is_read_or_refused_with_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    has_libspng: bool,
 ) -> None:
+    if not has_libspng:
+        monkeypatch.setattr(plain_png, "_loader", lambda: None)
     draw, files = random.Random(0), originals()
     n_read = 0
     for number in range(N_MUTATIONS):
