@@ -11,6 +11,7 @@ from padim.errors import ModelError
 from padim.gaussian import PatchGaussian, covariance, scaled_deviations
 from padim.parallel import for_each_block
 from padim.parallel.blocks import block_bytes, is_out_of_memory
+from padim.scatter import Scatter
 
 # The learner keeps at most this many bytes of embeddings that only the leave-one-out distances
 # need: those of a subset of the images, evenly spread over all.
@@ -112,8 +113,8 @@ class GaussianLearner:
         Returns:
             The first image and the number of images, int64 (2,); a shift and the sum of the shifted
             embeddings, (P, d) each; the shifted embeddings kept, (P, n, d); and the sums of their
-            products, (P, d, d), if not all are kept. All but the first are empty before the first
-            batch.
+            products, as ``Scatter.sums`` has them, if not all are kept. All but the first
+            are empty before the first batch.
 
         Raises:
             ModelError: images are missing between those that have been seen.
@@ -126,15 +127,15 @@ class GaussianLearner:
             )
         seen = torch.tensor([start, self.count])
         if not self._parts:
-            return [seen, *(torch.empty((0,) * axes, dtype=torch.float32) for axes in (2, 2, 3, 3))]
+            return [seen, *(torch.empty((0,) * axes, dtype=torch.float32) for axes in (2, 2, 3, 2))]
         rows = [part.rows[:, : self._row(stop)] for part in self._parts]
-        scatter = [part.scatter for part in self._parts if part.scatter is not None]
+        scatter = [part.scatter.sums() for part in self._parts if part.scatter is not None]
         return [
             seen,
             torch.cat([part.shift for part in self._parts]),
             torch.cat([part.sum for part in self._parts]),
             torch.cat(rows),
-            torch.cat(scatter) if scatter else rows[0].new_empty(0, 0, 0),
+            torch.cat(scatter) if scatter else rows[0].new_empty(0, 0),
         ]
 
     def merge_state(self, state: Sequence[torch.Tensor]) -> GaussianLearner:
@@ -244,7 +245,7 @@ class _Part:
         self.shift = shift
         self.sum = torch.zeros_like(shift)  # of the shifted embeddings
         self.rows = shift.new_empty(positions, n_rows, dim)  # the shifted embeddings kept
-        self.scatter = shift.new_zeros(positions, dim, dim) if has_scatter else None
+        self.scatter = Scatter(shift) if has_scatter else None
 
     def update(self, embeddings: torch.Tensor, kept: list[int], at: int) -> None:
         """Take in embeddings (B, p, d), and keep some of them from row ``at`` on."""
@@ -255,13 +256,13 @@ class _Part:
             shifted = (embeddings[:, block] - self.shift[block]).transpose(0, 1)
             total, rows = shifted.sum(dim=1), shifted[:, chosen]
             # No memory is allocated from here on: the block may be done again if there is none.
-            if self.scatter is not None:
-                self.scatter[block].baddbmm_(shifted.transpose(1, 2), shifted)
             self.rows[block, at : at + len(kept)] = rows
             self.sum[block] += total
 
         bytes_each = 2 * embeddings[:, 0].nbytes
         for_each_block(add, embeddings.shape[1], bytes_each, embeddings.device)
+        if self.scatter is not None:
+            self.scatter.add(embeddings)
 
     def merge(
         self,
@@ -276,11 +277,7 @@ class _Part:
         difference = shift.to(self.shift) - self.shift
         their_sum = total.to(self.sum)
         if self.scatter is not None:
-            cross = their_sum[:, :, None] * difference[:, None, :]
-            cross = cross + cross.transpose(1, 2) + scatter.to(cross)
-            self.scatter += cross.baddbmm_(
-                difference[:, :, None], difference[:, None, :], alpha=n_images
-            )
+            self.scatter.merge(scatter, their_sum, difference, n_images)
         self.rows[:, at : at + rows.shape[1]] = rows.to(self.rows) + difference[:, None]
         self.sum += their_sum + n_images * difference
 
@@ -290,6 +287,8 @@ class _Part:
         """Write factors (p, N or d, d) and, if wanted, leave-one-out distances (p, n)."""
         mean = self.sum / n_images  # of the shifted embeddings
         dim = mean.shape[1]
+        if self.scatter is not None:
+            self.scatter.sums()
 
         def low_rank(block: slice) -> None:
             rows = scaled_deviations(self.rows[block], mean[block], n_images)
@@ -302,7 +301,7 @@ class _Part:
             if self.scatter is None:
                 sigma = covariance(self.rows[block], mean[block], epsilon=0)
             else:
-                sigma = linalg.covariance_of_sums(self.scatter[block], mean[block], n_images)
+                sigma = self.scatter.covariance(block, mean[block], n_images)
             factor[block] = linalg.dense_factors(sigma, epsilon)
             if left_out is not None:
                 rows = scaled_deviations(self.rows[block], mean[block], n_images)

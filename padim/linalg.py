@@ -29,18 +29,6 @@ STRIPS = 4  # a triangle is multiplied in strips; 4 leave out 3/8 of the square
 PACKED = 64  # positions whose triangles are packed at a time
 
 
-def covariance_of_sums(scatter: torch.Tensor, mean: torch.Tensor, n_images: int) -> torch.Tensor:
-    """Equation (1) without epsilon, from running sums: (p, d, d).
-
-    Args:
-        scatter: sums of x x', (p, d, d).
-        mean: means of x, (p, d).
-        n_images: N.
-    """
-    outer = torch.bmm(mean[:, :, None], mean[:, None, :])
-    return (scatter - n_images * outer).div_(n_images - 1)
-
-
 def dense_factors(covariance: torch.Tensor, epsilon: float) -> torch.Tensor:
     """F = L^-1 (p, d, d) of covariances (p, d, d) without epsilon: Sigma = L L'."""
     return triangular_inverse(cholesky(regularised(covariance, epsilon)))
@@ -58,7 +46,7 @@ def dense_leave_one_out(
 def gram(rows: torch.Tensor) -> torch.Tensor:
     """The lower triangles of Y Y' (p, N, N); above the diagonal not all is filled in."""
     products = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
-    for strip in _strips(rows.shape[1]):
+    for strip in strips(rows.shape[1]):
         part = products[:, strip, : strip.stop]
         part.baddbmm_(rows[:, strip], rows[:, : strip.stop].transpose(1, 2), beta=0)
     return products
@@ -69,7 +57,7 @@ def low_rank_factors(rows: torch.Tensor, gram: torch.Tensor, epsilon: float) -> 
     whitening = triangular_inverse(cholesky(regularised(gram, epsilon)))
     rows = rows.to(whitening)
     factor = torch.empty_like(rows)
-    for strip in _strips(rows.shape[1]):
+    for strip in strips(rows.shape[1]):
         factor[:, strip] = torch.bmm(whitening[:, strip, : strip.stop], rows[:, : strip.stop])
     return factor
 
@@ -117,6 +105,12 @@ def cholesky(matrices: torch.Tensor) -> torch.Tensor:
     return lower
 
 
+def strips(n: int) -> list[slice]:
+    """Strips of the rows of a triangle; no row of a strip is longer than the strip's end."""
+    ends = [n * i // STRIPS for i in range(STRIPS + 1)]
+    return [slice(start, end) for start, end in pairwise(ends) if end > start]
+
+
 def pack_triangles(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The lower triangles of dense factors (P, d, d), without zeros: (P, d (d+1) / 2).
 
@@ -156,12 +150,6 @@ def _leave_one_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> t
     """M_i from h_i and r_i."""
     ratio = leverage.clamp(min=0) / remainder.clamp(min=torch.finfo(remainder.dtype).eps)
     return (n * (n - 2) / (n - 1) * ratio).sqrt_()
-
-
-def _strips(n: int) -> list[slice]:
-    """Strips of the rows of a triangle; no row of a strip is longer than the strip's end."""
-    ends = [n * i // STRIPS for i in range(STRIPS + 1)]
-    return [slice(start, end) for start, end in pairwise(ends) if end > start]
 
 
 def _epsilon_without_one(epsilon: float, n_images: int) -> float:

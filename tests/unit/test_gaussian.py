@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from padim import fitting, gaussian, reference
+from padim import fitting, gaussian, reference, scatter
 from padim.errors import ModelError
 from padim.fitting import GaussianLearner
 from padim.parallel import blocks
@@ -220,6 +220,7 @@ def test_memory_that_runs_out_amid_a_block_changes_nothing(
 
     monkeypatch.setattr(gaussian, "for_each_block", for_each_block)
     monkeypatch.setattr(fitting, "for_each_block", for_each_block)
+    monkeypatch.setattr(scatter, "for_each_block", for_each_block)
     while None not in refused:
         short = ShortOfMemory(len(refused))
         torch.testing.assert_close(fit(train, batch_size=5)(test), expected)
