@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -71,6 +72,7 @@ def draw_overlay(
     crop_map: np.ndarray,
     placement: Placement,
     regions: Sequence[Region] | None,
+    whole: np.ndarray | None = None,
 ) -> Image.Image:
     """The image with its heat where the map is above the threshold, outlined.
 
@@ -79,22 +81,53 @@ def draw_overlay(
         crop_map: (crop, crop), in units of the pixel threshold.
         placement: of the crop.
         regions: which get a box; None if the unit is no threshold: nothing is outlined then.
+        whole: the map placed in the image, if it is there already.
     """
     picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
     width, height = picture.size
-    units = placement.on_image(crop_map, width, height)
-    flagged = is_above(units, 1)
-    levels = np.clip(units * (255 / BRIGHTEST), 0, 255).astype(np.uint8)
-    heat = Image.blend(picture, Image.fromarray(heat_colours()[levels]), HEAT_ALPHA)
-    picture.paste(heat, mask=Image.fromarray(flagged))
+    if whole is None or whole.shape != (height, width):
+        whole = placement.on_image(crop_map, width, height)
+    flagged = is_above(whole, 1)
+    _draw_heat(picture, whole, flagged)
     if regions is not None:
         picture.paste(PREDICTED, mask=Image.fromarray(outline(flagged)))
-    box = placement.box(width, height)
-    shown = _hatched(picture)
-    shown.paste(picture.crop(box), box[:2])
-    _draw_boxes(shown, regions or (), image.shape[1], image.shape[0])
-    return shown
+    _draw_border(picture, placement.box(width, height))
+    _draw_boxes(picture, regions or (), image.shape[1], image.shape[0])
+    return picture
+
+
+def _draw_heat(picture: Image.Image, units: np.ndarray, flagged: np.ndarray) -> None:
+    """Draw the heat of the flagged pixels, computed in the smallest box around them."""
+    rows, columns = (np.flatnonzero(flagged.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    levels = units[top:bottom, left:right] * (255 / BRIGHTEST)
+    colours = _heat_colours()[np.clip(levels, 0, 255).astype(np.uint8)]
+    part = picture.crop((left, top, right, bottom))
+    heat = Image.blend(part, Image.fromarray(colours), HEAT_ALPHA)
+    mask = Image.fromarray(flagged[top:bottom, left:right])
+    picture.paste(heat, (left, top), mask)
+
+
+@cache
+def _heat_colours() -> np.ndarray:
+    return heat_colours()
+
+
+def _draw_border(picture: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """Make what is around the box dark grey with lighter diagonal lines."""
+    left, top, right, bottom = box
+    width, height = picture.size
+    for strip in (
+        (0, 0, width, top),
+        (0, bottom, width, height),
+        (0, top, left, bottom),
+        (right, top, width, bottom),
+    ):
+        if strip[0] < strip[2] and strip[1] < strip[3]:
+            picture.paste(_hatched(picture.crop(strip), strip[0] + strip[1]), strip[:2])
 
 
 def _draw_boxes(picture: Image.Image, regions: Sequence[Region], width: int, height: int) -> None:
@@ -107,9 +140,9 @@ def _draw_boxes(picture: Image.Image, regions: Sequence[Region], width: int, hei
         draw.rectangle((x, y, *corner), outline=BOX)
 
 
-def _hatched(picture: Image.Image) -> Image.Image:
-    """The picture in dark grey with lighter diagonal lines."""
+def _hatched(picture: Image.Image, place: int) -> Image.Image:
+    """A picture in dark grey with lines, ``place`` pixels from the first of them."""
     dark = picture.convert("L").point(lambda level: level * BORDER_LIGHT)
-    lines = (np.arange(picture.height)[:, None] + np.arange(picture.width)) % HATCH == 0
+    lines = (np.arange(picture.height)[:, None] + np.arange(picture.width) + place) % HATCH == 0
     dark.paste(dark.point(lambda level: level + LINE_LIGHT), mask=Image.fromarray(lines))
     return dark.convert("RGB")

@@ -18,6 +18,7 @@ from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import output_path
 from utils.prediction.overlay import LONG_SIDE, Placement, draw_overlay, map_levels
+from utils.prediction.png import encode_png
 from utils.prediction.submission import write_submission
 
 # Errors of one image, not of the disk: its name, or another image with the name of its folder.
@@ -58,9 +59,9 @@ class ImageWriter:
         """
         units = crop_map / self.judge.unit
         try:
-            self._write_maps(image, item.size, crop_map, units)
+            whole = self._write_maps(image, item.size, crop_map, units)
             if is_drawn:
-                self._write_overlay(image, item, units)
+                self._write_overlay(image, item, units, whole)
         except DataError as error:  # it could be read before: it was removed since
             return str(error)
         except OSError as error:
@@ -87,13 +88,16 @@ class ImageWriter:
 
     def _write_maps(
         self, image: FoundImage, size: tuple[int, int], crop_map: np.ndarray, units: np.ndarray
-    ) -> None:
-        if self.options.maps == "all":
-            is_crop = self.options.map_size == "crop"
-            shown = units if is_crop else self.placement.on_image(units, *size)
-            _save_png(Image.fromarray(map_levels(shown)), self._path("maps", image.name, ".png"))
-        if self.options.maps == "mvtec_ad2":
+    ) -> np.ndarray | None:
+        """Write the maps; returns the map placed in the image if one of them needs it."""
+        maps, is_crop = self.options.maps, self.options.map_size == "crop"
+        whole = None
+        if maps == "mvtec_ad2" or (maps == "all" and not is_crop):
             whole = self.placement.on_image(units, *size)
+        if maps == "all":
+            shown = units if whole is None else whole
+            _save_png(map_levels(shown), self._path("maps", image.name, ".png"))
+        elif whole is not None:
             has_threshold = self.judge.thresholds is not None
             write_submission(self.options.save_path, image, whole, has_threshold)
         if self.options.npy:
@@ -101,12 +105,15 @@ class ImageWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as partial, partial.open("wb") as file:
                 np.save(file, crop_map)
+        return whole
 
-    def _write_overlay(self, image: FoundImage, item: Judgement, units: np.ndarray) -> None:
+    def _write_overlay(
+        self, image: FoundImage, item: Judgement, units: np.ndarray, whole: np.ndarray | None
+    ) -> None:
         pixels = read_image(image.path, self.bits)
         _save_original(pixels, self.original_path(image.name))
-        overlay = draw_overlay(pixels, units, self.placement, item.regions)
-        _save_png(overlay, self.overlay_path(image.name))
+        overlay = draw_overlay(pixels, units, self.placement, item.regions, whole)
+        _save_png(np.asarray(overlay), self.overlay_path(image.name))
 
 
 def _save_original(pixels: np.ndarray, path: Path) -> None:
@@ -117,8 +124,7 @@ def _save_original(pixels: np.ndarray, path: Path) -> None:
         picture.save(partial, format="JPEG", quality=90)
 
 
-def _save_png(image: Image.Image, path: Path) -> None:
+def _save_png(pixels: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
-        # A higher level hardly helps: the low bytes of maps are noise.
-        image.save(partial, format="PNG", compress_level=1)
+        partial.write_bytes(encode_png(pixels))
