@@ -35,6 +35,9 @@ def tune_process(is_memory_flat: bool = False) -> Iterator[None]:
     # PyTorch's threads wait without spinning. Spinning threads take the cores from the processes
     # that decode, which costs a sixth of a run's time. It is read when PyTorch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy's products are small: those of the bootstrap take a fifth of the processor time if no
+    # second thread spins for its share of them. It is read when NumPy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if is_memory_flat:
         hold_memory_flat()
     else:
