@@ -93,7 +93,7 @@ def refitting_error(model: PaDiM, train: torch.Tensor) -> float:
         rest = GaussianLearner(len(train) - 1).update(embeddings[:i]) if i else None
         rest = (rest or GaussianLearner(len(train) - 1)).update(embeddings[i + 1 :])
         pair = torch.cat((rest.finish()(embeddings[i : i + 1]), learner.leave_one_out[i : i + 1]))
-        refitted, closed = image_scores(model.anomaly_map(pair.unflatten(1, model.grid))).tolist()
+        refitted, closed = image_scores(model.anomaly_map(pair)).tolist()
         largest = max(largest, abs(closed - refitted) / refitted)
     return largest
 

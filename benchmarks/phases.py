@@ -116,8 +116,8 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
         )
     ready = [model.embedding(model.features(batch)).flatten(1, 2) for batch in test]
     timed("score: distances", n_test, lambda: [model.gaussian(batch) for batch in ready])
-    grids = [model.gaussian(batch).unflatten(1, model.grid) for batch in ready]
-    maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(g) for g in grids]))
+    found = [model.gaussian(batch) for batch in ready]
+    maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(d) for d in found]))
     shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
     scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
     record = timed(

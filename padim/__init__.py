@@ -13,8 +13,9 @@ One module per step, data going one way:
     model          all of it as one object: fit, score, predict, save, load
 
 ``reference`` has the equations in NumPy float64, one function each. Behind the method stand
-``fitting`` and ``linalg`` (how Gaussians are learned and factorised), ``weights``, ``onnx_graph``,
-and three packages that a reader may skip: ``reading`` (images), ``storage`` (models' files) and
+``fitting`` and ``linalg`` (how Gaussians are learned and factorised), ``region_of_interest`` (where
+a model looks, if not everywhere: P is fewer positions then), ``weights``, ``onnx_graph``, and three
+packages that a reader may skip: ``reading`` (images), ``storage`` (models' files) and
 ``parallel`` (blocks, threads, processes).
 
 Symbols: N training images, B batch, d channels kept, H x W grid, P = H * W positions.

@@ -1,13 +1,16 @@
 """Distances on the grid to an anomaly map of the crop's size, and its image score (section III-C).
 
 The map is upsampled bicubically and smoothed by a Gaussian. Both steps are linear and separable, so
-each axis has one matrix A (crop x H) that does both, and a map is A D A'.
+each axis has one matrix A (crop x H) that does both, and a map is A D A'. Outside the region that
+a model looks at, if it has one, D and the map are 0; ``map_weight`` has the rule for its border.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from padim.region_of_interest import RegionOfInterest, map_weight
 
 ROWS = 1024  # of a matrix made at a time, which bounds the memory of a large crop
 TRUNCATE = 4.0  # the smoothing kernel ends at this many sigmas, as SciPy's does
@@ -20,23 +23,44 @@ class AnomalyMap(nn.Module):
         grid: (H, W) of the distances.
         crop: side of the map in pixels, that of the cropped image.
         sigma: standard deviation of the smoothing in pixels; 0 for no smoothing.
+        region: where the model looks; None for everywhere.
 
     Example:
-        >>> AnomalyMap((56, 56), 224)(torch.zeros(1, 56, 56)).shape
+        >>> AnomalyMap((56, 56), 224)(torch.zeros(1, 56 * 56)).shape
         torch.Size([1, 224, 224])
     """
 
     rows: torch.Tensor
     columns: torch.Tensor
+    places: torch.Tensor | None
+    weight: torch.Tensor | None
 
-    def __init__(self, grid: tuple[int, int], crop: int, sigma: float = 4.0) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        crop: int,
+        sigma: float = 4.0,
+        region: RegionOfInterest | None = None,
+    ) -> None:
         super().__init__()
+        self.grid = grid
         self.register_buffer("rows", _upsampled_and_smoothed(grid[0], crop, sigma))
         self.register_buffer("columns", _upsampled_and_smoothed(grid[1], crop, sigma).T)
+        places = weight = None
+        if region is not None:
+            n_inside = len(region.positions)
+            places = torch.full((grid[0] * grid[1],), n_inside)  # outside: that of a zero
+            places[region.positions.cpu()] = torch.arange(n_inside)
+            weight = map_weight(self.rows, self.columns, region)
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, distances: torch.Tensor) -> torch.Tensor:
-        """Distances (B, H, W) to anomaly maps (B, crop, crop)."""
-        return self.rows @ distances @ self.columns
+        """Distances (B, P) at the positions looked at to anomaly maps (B, crop, crop)."""
+        if self.places is None or self.weight is None:
+            return self.rows @ distances.unflatten(1, self.grid) @ self.columns
+        whole = nn.functional.pad(distances, (0, 1))[:, self.places].unflatten(1, self.grid)
+        return self.rows @ whole @ self.columns * self.weight
 
 
 def image_scores(maps: torch.Tensor) -> torch.Tensor:

@@ -74,20 +74,18 @@ def embeddings_of(embedding: PatchEmbedding, feature_maps: FeatureMaps) -> torch
     """Patch embeddings (B, P, d) of a batch of feature maps."""
 
     def embed(block: slice) -> torch.Tensor:
-        return embedding([part[block] for part in feature_maps]).flatten(1, 2)
+        return embedding.patches([part[block] for part in feature_maps])
 
-    positions = max(feature_map.shape[-2:].numel() for feature_map in feature_maps)
+    positions = embedding.n_positions(feature_maps)
     shape = (len(feature_maps[0]), positions, embedding.dim)
     return _one_by_one(embed, feature_maps[0], shape, 12 * positions * embedding.dim)
 
 
-def maps_of(
-    anomaly_map: AnomalyMap, distances: torch.Tensor, grid: tuple[int, int]
-) -> torch.Tensor:
+def maps_of(anomaly_map: AnomalyMap, distances: torch.Tensor) -> torch.Tensor:
     """Anomaly maps (B, crop, crop) of distances (B, P)."""
 
     def draw(block: slice) -> torch.Tensor:
-        return anomaly_map(distances[block].unflatten(1, grid))
+        return anomaly_map(distances[block])
 
     crop = anomaly_map.rows.shape[0]
     return _one_by_one(draw, distances, (len(distances), crop, crop), 12 * crop**2)

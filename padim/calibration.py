@@ -63,7 +63,7 @@ class Calibration(nn.Module):
         """Calibrate with leave-one-out maps.
 
         Args:
-            maps: batches (B, crop, crop).
+            maps: batches (B, crop, crop), or (B, 1, n) of the pixels that count.
             n_pixels: of all maps, 0 to use all; beyond ``MAX_PIXELS`` they are sampled evenly.
         """
         scores, pixels = [], []

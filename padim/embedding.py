@@ -23,6 +23,7 @@ class PatchEmbedding(nn.Module):
     Args:
         channels: of each feature map, C in all.
         reduction: which of them are kept, or how they are projected.
+        positions: ids of the positions looked at, int64 (P,); None for all.
 
     Attributes:
         ids: channel ids, int64 (d,), or None.
@@ -31,12 +32,19 @@ class PatchEmbedding(nn.Module):
 
     ids: torch.Tensor | None
     projection: torch.Tensor | None
+    positions: torch.Tensor | None
 
-    def __init__(self, channels: Sequence[int], reduction: Reduction) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reduction: Reduction,
+        positions: torch.Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.channels = tuple(channels)
         self.register_buffer("ids", reduction.ids)
         self.register_buffer("projection", reduction.projection)
+        self.register_buffer("positions", positions, persistent=False)
         self._ids_per_layer = _count_ids(self.channels, reduction.ids)
 
     @property
@@ -52,6 +60,17 @@ class PatchEmbedding(nn.Module):
         tensor = self.projection if self.ids is None else self.ids
         assert tensor is not None
         return tensor.cpu().numpy()
+
+    def patches(self, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The patch embeddings at the positions looked at, (B, P, d); otherwise as ``forward``."""
+        embeddings = self(feature_maps).flatten(1, 2)
+        return embeddings if self.positions is None else embeddings[:, self.positions]
+
+    def n_positions(self, feature_maps: Sequence[torch.Tensor]) -> int:
+        """P, the number of positions looked at."""
+        if self.positions is not None:
+            return len(self.positions)
+        return max(feature_map.shape[-2:].numel() for feature_map in feature_maps)
 
     def forward(self, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Embed a batch.

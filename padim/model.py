@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,9 @@ from padim.fitting import GaussianLearner
 from padim.gaussian import TILE, PatchGaussian
 from padim.parallel import fork_safe, fork_safe_steps
 from padim.preprocessing import Preprocessing
-from padim.reading.images import Images, ImageSource, list_images
+from padim.reading.images import Images, ImageSource, OneImage, list_images
 from padim.reduction import Reduction, draw_reduction, learn_components
+from padim.region_of_interest import RegionOfInterest, check_shape, read_region
 from padim.regions import Region, RegionFinder, check_min_area
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class PaDiM(Float32Module):
         gaussian: the Gaussians learned; None until ``fit``.
         calibration: leave-one-out scores of the training images; None until ``fit``, and if there
             are only two images.
+        region: where the model looks, as given to ``fit``; None for everywhere.
 
     Raises:
         ModelError: an unknown backbone, or more channels wanted than its layers have.
@@ -131,11 +134,12 @@ class PaDiM(Float32Module):
         self.config = backbone.config() if config is None else config
         self.preprocessing = Preprocessing.of_config(self.config)
         self.grid = backbone.grid(self.config.crop)
-        self.anomaly_map = AnomalyMap(self.grid, self.config.crop, self.config.sigma)
+        self.anomaly_map = self._anomaly_map()
         self.embedding: PatchEmbedding | None
         self.gaussian: PatchGaussian | ShardedGaussian | None
         self.calibration: Calibration | None
-        for name in ("embedding", "gaussian", "calibration"):
+        self.region: RegionOfInterest | None
+        for name in ("embedding", "gaussian", "calibration", "region"):
             self.register_module(name, None)
         reduction = draw_reduction(self.config, sum(backbone.channels))
         self.embedding = None if reduction is None else self._embedding(reduction)
@@ -147,7 +151,7 @@ class PaDiM(Float32Module):
         """Where the model computes; ``to`` moves it."""
         return self.backbone.device
 
-    def fit(self, images: Images) -> PaDiM:
+    def fit(self, images: Images, region: OneImage | None = None) -> PaDiM:
         """Learn what normal images look like. Fitting again starts afresh.
 
         If it fails, the model stays as it was.
@@ -155,16 +159,25 @@ class PaDiM(Float32Module):
         Args:
             images: at least 2 normal images: a folder, paths, PIL images, uint8 arrays (h, w, 3) or
                 uint8 tensors (N, 3, h, w), of any size.
+            region: a mask, white where to look, of the images' shape and any size: a file, or as
+                one of ``images``, or bool (h, w). Outside nothing is learned, and maps are 0. None
+                for everywhere.
 
         Raises:
             ImageError: an image cannot be read, or has the wrong type or shape.
-            ModelError: fewer than 2 images.
+            ModelError: fewer than 2 images, or a mask that cannot be used.
         """
         sources = list_images(images)
-        crops = (
-            self.preprocessing.crop_of(source.read(self.config.bits))[None] for source in sources
-        )
-        return self.fit_crops(crops, len(sources))
+        mask = None if region is None else read_region(region)
+
+        def crop_of(source: ImageSource) -> torch.Tensor:
+            crop, size = self._read(source)
+            if mask is not None:
+                check_shape(mask, size, f"image {source.path or 'in memory'}")
+            return crop[None]
+
+        looked_at = None if mask is None else self.preprocessing.crop_of_mask(mask)
+        return self.fit_crops(map(crop_of, sources), len(sources), region=looked_at)
 
     def predict(self, images: Images, false_positive_rate: float = 0.01) -> Iterator[Prediction]:
         """Score images and decide which are defective. Files are read a batch at a time.
@@ -194,11 +207,7 @@ class PaDiM(Float32Module):
             finder = RegionFinder(self.calibration, pixel_threshold, self.preprocessing)
         for start in range(0, len(sources), TILE):
             batch = sources[start : start + TILE]
-            crops, sizes = [], []
-            for source in batch:
-                pixels = source.read(self.config.bits)
-                crops.append(self.preprocessing.crop_of(pixels))
-                sizes.append((pixels.shape[1], pixels.shape[0]))
+            crops, sizes = zip(*map(self._read, batch), strict=True)
             maps, scores = self(torch.stack(crops))
             p_values: Sequence[float | None] = [None] * len(batch)
             if self.calibration is not None:
@@ -224,10 +233,7 @@ class PaDiM(Float32Module):
             NotFittedError, ImageError: as ``predict``.
         """
         self._check_fitted()
-        crops = [
-            self.preprocessing.crop_of(source.read(self.config.bits))
-            for source in list_images(images)
-        ]
+        crops = [self._read(source)[0] for source in list_images(images)]
         side = self.config.crop
         return self(
             torch.stack(crops) if crops else torch.empty(0, 3, side, side, dtype=torch.uint8)
@@ -312,6 +318,7 @@ class PaDiM(Float32Module):
         n_images: int,
         is_calibrated: bool = True,
         group: ProcessGroup | None = None,
+        region: torch.Tensor | None = None,
     ) -> PaDiM:
         """``fit`` on crops.
 
@@ -320,6 +327,7 @@ class PaDiM(Float32Module):
             n_images: N, of all batches and processes together.
             is_calibrated: whether to compute leave-one-out scores.
             group: the processes that fit together, each on its shard of the images; None for one.
+            region: bool (crop, crop), true where to look; None for everywhere.
 
         Raises:
             ImageError, ModelError: as ``fit``.
@@ -327,7 +335,7 @@ class PaDiM(Float32Module):
         features: Iterable[FeatureMaps] = self.feature_batches(batches)
         if self.config.is_learned:
             features = list(features)  # gone through twice
-        return self.fit_features(features, n_images, is_calibrated, group)
+        return self.fit_features(features, n_images, is_calibrated, group, region=region)
 
     def feature_batches(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         """The feature maps of many crops, in order, in even batches however the crops come.
@@ -346,6 +354,7 @@ class PaDiM(Float32Module):
         is_calibrated: bool = True,
         group: ProcessGroup | None = None,
         reduction: Reduction | None = None,
+        region: torch.Tensor | None = None,
     ) -> PaDiM:
         """``fit`` on feature maps, for a caller that fits several models to the same images.
 
@@ -356,12 +365,17 @@ class PaDiM(Float32Module):
             group: as in ``fit_crops``.
             reduction: one that the caller has learned already, for a configuration with one that
                 is learned; None to learn it.
+            region: as in ``fit_crops``.
 
         Raises:
             ModelError: as ``fit``; or a reduction is given that the configuration draws.
         """
-        embedding = self._fit_embedding(features, group, reduction)
-        positions, epsilon = self.grid[0] * self.grid[1], self.config.epsilon
+        looked_at = self._region(region)
+        embedding = self._fit_embedding(features, group, reduction, looked_at)
+        anomaly_map, epsilon = self.anomaly_map, self.config.epsilon
+        if looked_at is not self.region:
+            anomaly_map = self._anomaly_map(looked_at)
+        positions = prod(self.grid) if looked_at is None else len(looked_at.positions)
         learner: GaussianLearner | ShardedLearner
         if group is None:
             learner = GaussianLearner(n_images, epsilon, is_calibrated)
@@ -369,11 +383,13 @@ class PaDiM(Float32Module):
             learner = group.learner(n_images, positions, epsilon, is_calibrated)
         for feature_maps in features:  # of which a process may have none
             for part in small_parts(feature_maps, embedding.dim):
-                learner.update(embedding(part).flatten(1, 2))
+                learner.update(embedding.patches(part))
         gaussian = learner.finish()
-        left_out = learner.leave_one_out
-        calibration = None if left_out is None else self._calibrate(left_out)
+        left_out, calibration = learner.leave_one_out, None
+        if left_out is not None:
+            calibration = self._calibrate(left_out, anomaly_map, looked_at)
         self.embedding, self.gaussian, self.calibration = embedding, gaussian, calibration
+        self.anomaly_map, self.region = anomaly_map, looked_at
         return self
 
     @fork_safe()
@@ -389,6 +405,7 @@ class PaDiM(Float32Module):
         features: Iterable[FeatureMaps],
         dim: int,
         group: ProcessGroup | None = None,
+        region: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The first ``dim`` principal components of all channels, float32 (C, dim).
 
@@ -396,10 +413,11 @@ class PaDiM(Float32Module):
             features: batches of feature maps of the training images.
             dim: components kept.
             group: as in ``fit_crops``.
+            region: as in ``fit_crops``.
         """
         n_channels = sum(self.backbone.channels)
-        embed = self._embedding(Reduction(ids=torch.arange(n_channels)))
-        return learn_components(map(embed, features), dim, n_channels, group)
+        embedding = self._embedding(Reduction(torch.arange(n_channels)), self._region(region))
+        return learn_components(map(embedding.patches, features), dim, n_channels, group)
 
     def score_features(self, batches: Iterable[FeatureMaps]) -> Iterator[Scores]:
         """Score batches of feature maps; every process must call it if Gaussians are sharded.
@@ -418,7 +436,7 @@ class PaDiM(Float32Module):
         embedded = (embeddings_of(embedding, feature_maps) for feature_maps in batches)
         n_scored = 0
         for distances in self.gaussian.batches(embedded):
-            maps = maps_of(self.anomaly_map, distances, self.grid)
+            maps = maps_of(self.anomaly_map, distances)
             scores = image_scores(maps)
             for index, score in enumerate(scores.tolist()):
                 if not math.isfinite(score):
@@ -440,34 +458,71 @@ class PaDiM(Float32Module):
         assert self.gaussian is not None
         self.gaussian = self.gaussian.gathered()
 
-    def _embedding(self, reduction: Reduction) -> PatchEmbedding:
-        return PatchEmbedding(self.backbone.channels, reduction).to(self.device)
+    def _read(self, source: ImageSource) -> tuple[torch.Tensor, tuple[int, int]]:
+        """The crop of an image, and the width and height of all of it."""
+        pixels = source.read(self.config.bits)
+        return self.preprocessing.crop_of(pixels), (pixels.shape[1], pixels.shape[0])
+
+    def _region(self, mask: torch.Tensor | None) -> RegionOfInterest | None:
+        side = self.config.crop
+        if mask is None:
+            return None
+        if mask.dtype != torch.bool or mask.shape != (side, side):
+            raise ModelError(
+                f"region: {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool "
+                f"({side}, {side}), the mask's crop; fit takes masks of any size",
+                "region",
+            )
+        return RegionOfInterest(mask, self.grid).to(self.device)
+
+    def _look_at(self, mask: torch.Tensor | None) -> None:
+        """Set the region of a model whose Gaussians are set next."""
+        self.region = self._region(mask)
+        self.anomaly_map = self._anomaly_map(self.region)
+
+    def _anomaly_map(self, region: RegionOfInterest | None = None) -> AnomalyMap:
+        config = self.config
+        return AnomalyMap(self.grid, config.crop, config.sigma, region).to(self.device)
+
+    def _embedding(
+        self, reduction: Reduction, region: RegionOfInterest | None = None
+    ) -> PatchEmbedding:
+        positions = None if region is None else region.positions
+        return PatchEmbedding(self.backbone.channels, reduction, positions).to(self.device)
 
     def _fit_embedding(
         self,
         features: Iterable[FeatureMaps],
         group: ProcessGroup | None,
         reduction: Reduction | None,
+        region: RegionOfInterest | None,
     ) -> PatchEmbedding:
-        """The embedding of a model to be fitted: as drawn by ``__init__``, or learned."""
+        """The embedding of a model to be fitted, with a reduction as drawn, or learned."""
         if not self.config.is_learned:
             if reduction is not None:
                 raise ModelError(
                     f"reduction {self.config.reduction!r} is drawn, not learned; give no other"
                 )
             assert self.embedding is not None
-            return self.embedding
-        if reduction is None:
+            reduction = Reduction(self.embedding.ids, self.embedding.projection)
+        elif reduction is None:
             assert self.config.embedding_dim is not None
-            components = self.principal_components(features, self.config.embedding_dim, group)
+            mask = None if region is None else region.mask
+            components = self.principal_components(features, self.config.embedding_dim, group, mask)
             reduction = Reduction(projection=components)
-        return self._embedding(reduction)
+        return self._embedding(reduction, region)
 
-    def _calibrate(self, left_out: torch.Tensor) -> Calibration:
-        """From leave-one-out distances (n, P)."""
+    def _calibrate(
+        self, left_out: torch.Tensor, anomaly_map: AnomalyMap, region: RegionOfInterest | None
+    ) -> Calibration:
+        """From leave-one-out distances (n, P); pixels outside the region do not count."""
         batches = left_out.to(self.device).split(LEAVE_ONE_OUT_BATCH)
-        maps = (maps_of(self.anomaly_map, batch, self.grid) for batch in batches)
-        return Calibration.from_maps(maps, len(left_out) * self.config.crop**2)
+        maps = (maps_of(anomaly_map, batch) for batch in batches)
+        n_pixels = self.config.crop**2
+        if region is not None:
+            maps = (batch[:, None, region.mask] for batch in maps)
+            n_pixels = int(region.mask.sum())
+        return Calibration.from_maps(maps, len(left_out) * n_pixels)
 
     def _check_fitted(self) -> None:
         if self.gaussian is None:
@@ -508,9 +563,11 @@ class PaDiM(Float32Module):
             super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
             return
         ids, projection = state_dict.get(f"{prefix}embedding.ids"), like("embedding.projection")
+        mask = state_dict.get(f"{prefix}region.mask")
+        self._look_at(None if mask is None else mask.clone())
         if ids is not None or projection is not None:  # the ids decide how many a layer has
             reduction = Reduction(None if ids is None else ids.clone(), projection)
-            self.embedding = self._embedding(reduction)
+            self.embedding = self._embedding(reduction, self.region)
         mean, factor = like("gaussian.mean"), like("gaussian.factor")
         self.gaussian = self.calibration = None
         if mean is not None and factor is not None:

@@ -58,16 +58,15 @@ class ScoringGraph(nn.Module):
             colours = torch.tensor(getattr(self.backbone, name), dtype=torch.float32)
             self.register_buffer(f"image_{name}", colours.view(3, 1, 1))
         self.epsilon = gaussian.epsilon if gaussian.is_low_rank else None
-        self.grid = model.grid
         self.is_normalised = is_normalised
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops (B, 3, crop, crop) to maps (B, crop, crop) and image scores (B,), float32."""
         if not self.is_normalised:
             crops = (crops.to(torch.float32) / 255 - self.image_mean) / self.image_std
-        embeddings = self.embedding(self.backbone(crops)).flatten(1, 2)
+        embeddings = self.embedding.patches(self.backbone(crops))
         distances = mahalanobis(embeddings, self.mean, self.factor, self.epsilon)
-        maps = self.anomaly_map(distances.unflatten(1, self.grid))
+        maps = self.anomaly_map(distances)
         return maps, image_scores(maps)
 
 

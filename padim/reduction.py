@@ -83,7 +83,7 @@ def learn_components(
     subtracted: a shift common to all embeddings changes no Mahalanobis distance.
 
     Args:
-        embeddings: batches (B, H, W, C) of the training images, all channels; a process that fits
+        embeddings: batches (B, P, C) of the training images, all channels; a process that fits
             together with others may have none.
         dim: d, the components kept.
         n_channels: C.

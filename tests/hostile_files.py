@@ -49,6 +49,7 @@ def pack(metadata: dict, tensors: dict, change: Callable[[dict], object] = lambd
         "I64": "int64",
         "BF16": "bfloat16",
         "F64": "float64",
+        "U8": "uint8",
     }
     summary = hashlib.sha256(metadata["header"].encode(errors="surrogatepass"))
     for name, (dtype, shape, data) in sorted(tensors.items()):

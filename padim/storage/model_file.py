@@ -23,6 +23,7 @@ from padim.linalg import pack_triangles, unpack_triangles
 from padim.model import PaDiM
 from padim.parallel.blocks import is_out_of_memory
 from padim.reduction import Reduction
+from padim.region_of_interest import packed, unpacked
 from padim.storage.files import written_whole
 from padim.storage.model_header import ModelHeader, expect
 from padim.storage.tensor_file import bytes_of, open_tensors, write_tensors
@@ -54,6 +55,8 @@ def save_model(model: PaDiM, path: Path, is_half: bool = False) -> None:
     if model.calibration is not None:
         tensors["image_scores"] = model.calibration.image_scores
         tensors["pixel_levels"] = model.calibration.pixel_levels
+    if model.region is not None:
+        tensors["region"] = packed(model.region.mask)
     header = ModelHeader(
         backbone=model.backbone.name,
         layers=list(model.backbone.layers),
@@ -67,6 +70,7 @@ def save_model(model: PaDiM, path: Path, is_half: bool = False) -> None:
         network_precision=model.backbone.precision,
         mean=list(model.backbone.mean),
         std=list(model.backbone.std),
+        n_looked_at=None if model.region is None else len(model.region.positions),
     )
     write_model_file(path, header, tensors)
 
@@ -150,8 +154,11 @@ def _load_backbone(header: ModelHeader, weights: str | None, path: Path) -> Back
 def _fill(model: PaDiM, header: ModelHeader, tensors: Tensors) -> None:
     """Give a new model what was learned; the Gaussians stay on the CPU if the GPU is full."""
     device = model.device
+    if "region" in tensors:
+        model._look_at(unpacked(tensors["region"], model.config.crop))
     reduction = Reduction(tensors.get("ids"), tensors.get("projection"))
-    model.embedding = PatchEmbedding(model.backbone.channels, reduction).to(device)
+    positions = None if model.region is None else model.region.positions
+    model.embedding = PatchEmbedding(model.backbone.channels, reduction, positions).to(device)
     mean, factor = tensors["mean"], tensors["factor"]
     factor = factor.float()
     if not header.is_low_rank:

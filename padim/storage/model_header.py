@@ -15,6 +15,7 @@ from padim.calibration import N_PIXEL_RATES
 from padim.config import MAX_SIDE, PRECISIONS, TIMM, PaDiMConfig
 from padim.feature_network import IMAGENET_MEAN, IMAGENET_STD
 from padim.paper_backbones import BACKBONES
+from padim.region_of_interest import RegionOfInterest, packed, unpacked
 
 MAX_CHANNELS = 2**16  # of a layer; the widest of the paper's networks has 2048
 MAX_LAYERS = 64
@@ -30,6 +31,7 @@ DTYPES: Mapping[str, tuple[torch.dtype, ...]] = {
     "factor": (torch.float32, torch.float16),
     "image_scores": FLOATS,
     "pixel_levels": FLOATS,
+    "region": (torch.uint8,),
 }
 
 
@@ -49,6 +51,7 @@ class ModelHeader:
         is_calibrated: whether there are leave-one-out scores.
         network_precision: of the products of the backbone's convolutions.
         mean: of each colour, by which the backbone's images are normalised, and ``std``.
+        n_looked_at: how many positions the model looks at; None for all, without a region.
         torch: version of PyTorch that wrote the file.
 
     Raises:
@@ -67,6 +70,7 @@ class ModelHeader:
     network_precision: str = "float32"
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    n_looked_at: int | None = None
     torch: str = str(torch.__version__)
 
     def __post_init__(self) -> None:
@@ -92,6 +96,9 @@ class ModelHeader:
         expect(type(self.config) is dict and set(self.config) == names, "config")
         config = PaDiMConfig(**self.config)  # which checks its values
         expect(all(0 < side <= min(config.crop, MAX_SIDE) for side in self.grid), "grid")
+        n_inside = self.n_looked_at
+        is_count = type(n_inside) is int and 0 < n_inside <= prod(self.grid)
+        expect(n_inside is None or is_count, "n_looked_at")
         if config.reduction != "none":
             assert config.embedding_dim is not None
             expect(config.embedding_dim <= sum(self.channels), "config")
@@ -123,7 +130,8 @@ class ModelHeader:
         except RecursionError as error:
             raise ValueError("its header is nested too deep") from error
         names = {field.name for field in fields(cls)}
-        expect(type(content) is dict and set(content) == names, "header")
+        # Files from before there were regions have no ``n_looked_at``.
+        expect(type(content) is dict and {*content, "n_looked_at"} == names, "header")
         return cls(**content)
 
     def check_shapes(self, shapes: Shapes, dtypes: Types) -> None:
@@ -131,12 +139,12 @@ class ModelHeader:
 
         ``ids`` (d,) or ``projection`` (C, d); ``mean`` (P, d); ``factor`` (P, N, d) or, in the
         dense form, (P, d (d+1) / 2); ``image_scores`` (n,) and ``pixel_levels`` (601,), if the
-        model is calibrated.
+        model is calibrated; ``region``, a bit for each pixel of the crop, if it has one.
 
         Raises:
             ValueError: a tensor is missing, or of another type or shape.
         """
-        dim, positions = self.dim, prod(self.grid)
+        dim, positions = self.dim, self.n_looked_at or prod(self.grid)
         factor = shapes.get("factor", ())
         scores = shapes.get("image_scores", ())
         expected: dict[str, tuple[int, ...]] = {"mean": (positions, dim)}
@@ -153,6 +161,8 @@ class ModelHeader:
         if self.is_calibrated:
             expected["image_scores"] = (scores[0] if scores and scores[0] > 0 else 1,)
             expected["pixel_levels"] = (N_PIXEL_RATES,)
+        if self.n_looked_at is not None:
+            expected["region"] = (-(-(self.config["crop"] ** 2) // 8),)
         expect(set(shapes) == set(expected), "tensors")
         for name, shape in expected.items():
             expect(shapes[name] == shape and dtypes[name] in DTYPES[name], name)
@@ -173,6 +183,11 @@ class ModelHeader:
             scores, levels = tensors["image_scores"], tensors["pixel_levels"]
             expect(bool((scores.diff() >= 0).all()), "image_scores")
             expect(bool((levels.diff() <= 0).all()), "pixel_levels")
+        if "region" in tensors:
+            mask = unpacked(tensors["region"], self.config["crop"])
+            expect(packed(mask).equal(tensors["region"]) and bool(mask.any()), "region")
+            positions = RegionOfInterest(mask, (self.grid[0], self.grid[1])).positions
+            expect(len(positions) == self.n_looked_at, "region")
 
 
 def expect(is_right: bool, name: str) -> None:

@@ -23,6 +23,7 @@ DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "I64": torch.int64,
+    "U8": torch.uint8,
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 

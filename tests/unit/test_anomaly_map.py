@@ -20,7 +20,7 @@ def test_a_map_is_upsampled_then_smoothed(grid: tuple, crop: int, sigma: float) 
         distances[None].double(), size=(crop, crop), mode="bicubic"
     )[0].numpy()
     expected = [gaussian_filter(one, sigma) if sigma else one for one in upsampled]
-    ours = AnomalyMap(grid, crop, sigma)(distances)
+    ours = AnomalyMap(grid, crop, sigma)(distances.flatten(1))
     assert ours.shape == (2, crop, crop)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
