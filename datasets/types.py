@@ -13,6 +13,7 @@ from padim.errors import PaDiMError
 from padim.reading.folders import Skipped
 
 GOOD = "good"
+REGION = "region.png"  # in the folder of a class: a mask, white where to look
 ENDINGS = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
 
 

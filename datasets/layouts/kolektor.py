@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.layouts.files import check_mask_size, check_root, folders_in, list_images, some_of
-from datasets.types import AnomalyClass, DataError, Sample, checked_class
+from datasets.types import REGION, AnomalyClass, DataError, Sample, checked_class
 from padim.reading.folders import Skipped
 
 CLASS = "kolektorsdd"
@@ -61,7 +61,8 @@ def read_class(root: Path, name: str) -> AnomalyClass:
         for path in found.images
         if path.stem.endswith(LABEL)
     }
-    images = [path for path in found.images if not path.stem.endswith(LABEL)]
+    no_images = {*masks.values(), root / CLASS / REGION}
+    images = [path for path in found.images if path not in no_images]
     good, defective = [], []
     for image in images:
         mask = masks.pop(image.with_suffix(""), None)

@@ -177,6 +177,13 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
         help="bits that hold the values of 16-bit images, such as 10 or 12 for a camera of so many "
         "(default: %(default)s)",
     )
+    data.add_argument(
+        "--region",
+        metavar="FILE",
+        help="a mask of the images' shape, white where to look: all else is not learned, and 0 in "
+        "maps; none looks everywhere; default: CLASS/region.png in --data_path for a class that "
+        "has it",
+    )
 
 
 def _add_method(method: argparse._ArgumentGroup, defaults: PaDiMConfig) -> None:
@@ -273,6 +280,11 @@ def _complete_data(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--rd_version applies to --dataset rd_mvtec only")
     if args.dataset == "rd_mvtec" and args.rd_version is None:
         args.rd_version = 0
+    if args.dataset == "rd_mvtec" and args.region not in (None, "none"):
+        parser.error(
+            "--region: the images of --dataset rd_mvtec are turned and cropped at random, each in "
+            "its own way; leave it out"
+        )
     layout = LAYOUTS[args.dataset]
     if args.crop is None and not layout.is_crop_published:
         args.crop = layout.crop or args.resize  # else the classes decide, when they are known

@@ -22,12 +22,14 @@ class ClassScores:
         masks: bool (n, crop, crop).
         maps: float32 (n, crop, crop), on the device of the model.
         scores: float32 (n,).
+        region: bool (crop, crop), true where the model looks; None for everywhere.
     """
 
     images: np.ndarray
     masks: np.ndarray
     maps: torch.Tensor
     scores: np.ndarray
+    region: np.ndarray | None = None
 
     @classmethod
     def empty(cls, crop: int) -> ClassScores:
@@ -62,9 +64,8 @@ class ClassScores:
         if not parts:
             return None
         images, masks, maps, scores = parts
-        return ClassScores(
-            images.numpy(), masks.numpy().view(bool), maps.to(self.maps.device), scores.numpy()
-        )
+        arrays = images.numpy(), masks.numpy().view(bool)
+        return ClassScores(*arrays, maps.to(self.maps.device), scores.numpy(), self.region)
 
 
 def score_class(
@@ -103,4 +104,5 @@ def score_class(
         np.concatenate([batch.masks.numpy() for batch in seen]),
         torch.cat([maps for maps, _ in results]),
         torch.cat([scores for _, scores in results]).cpu().numpy(),
+        None if model.region is None else model.region.mask.cpu().numpy(),
     )

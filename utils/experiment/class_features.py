@@ -34,6 +34,7 @@ class ClassFeatures:
         processes: that share the images.
         folder: of the file for feature maps that memory is too small for; None if there is one
             model only, so that nothing has to be kept.
+        region: bool (crop, crop), true where to look; None for everywhere.
 
     Attributes:
         examples: a few test images, uint8 (n, 3, crop, crop); None until they were read.
@@ -50,8 +51,10 @@ class ClassFeatures:
         protocol: Protocol,
         processes: Processes,
         folder: Path | None,
+        region: torch.Tensor | None = None,
     ) -> None:
         self._network, self._protocol, self._n_train = network, protocol, n_train
+        self._region = region
         self._group = processes.group
         self.train_checksums: list[bytes] = []
         self._train: Iterable[Batch] = self._with_checksums(train)
@@ -75,14 +78,13 @@ class ClassFeatures:
                 inverted.
         """
         model = PaDiM(self._network.tapped(spec.layers), self._protocol.config_of(spec))
+        shared = self._n_train, is_calibrated, self._group
         if self._stores is None:
             crops = (batch.images for batch in self._train)
-            return model.fit_crops(crops, self._n_train, is_calibrated, self._group)
+            return model.fit_crops(crops, *shared, region=self._region)
         features = self._stores[0].of(self._network.indices(spec.layers))
         reduction = self._principal_components(model, spec, features)
-        return model.fit_features(
-            features, self._n_train, is_calibrated, self._group, reduction=reduction
-        )
+        return model.fit_features(features, *shared, reduction=reduction, region=self._region)
 
     def score(self, model: PaDiM, spec: ModelSpec, keeps_images: bool) -> ClassScores:
         """Score the test images with a fitted model."""
@@ -99,7 +101,7 @@ class ClassFeatures:
             return None
         if spec.layers not in self._components:
             n_channels = sum(model.backbone.channels)
-            every = model.principal_components(features, n_channels, self._group)
+            every = model.principal_components(features, n_channels, self._group, self._region)
             self._components[spec.layers] = every
         kept = self._components[spec.layers][:, : spec.embedding_dim].contiguous()
         return Reduction(projection=kept)

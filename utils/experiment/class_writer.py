@@ -12,6 +12,7 @@ import torch
 from datasets.layouts import preprocessing_of
 from datasets.loading.defect_regions import DefectRegion, defect_regions
 from datasets.loading.empty_masks import empty_masks
+from datasets.region_of_interest import ClassRegion
 from datasets.types import AnomalyClass
 from padim.errors import PaDiMError
 from padim.model import PaDiM
@@ -20,6 +21,7 @@ from utils.evaluation.class_record import ClassRecord, skipped_files
 from utils.evaluation.class_scores import ClassScores
 from utils.evaluation.drift import Drift
 from utils.evaluation.image_checksum import checksum_of
+from utils.evaluation.looked_at import region_notes
 from utils.evaluation.measure import measure_class
 from utils.evaluation.training_images import (
     checksums,
@@ -43,6 +45,7 @@ class RunClassWriter:
         digest: checksum of the names, sizes and times of its files.
         options: of the run.
         crop: side of the crop of the class.
+        region: where to look; None for everywhere.
         stage: the folder of its files.
         saver: the thread that writes the model, then makes the checksum of the images.
     """
@@ -53,11 +56,12 @@ class RunClassWriter:
         digest: str,
         options: RunOptions,
         crop: int,
+        region: ClassRegion | None,
         stage: Path,
         saver: ThreadPoolExecutor,
     ) -> None:
         self._item, self._digest, self._options, self._crop = item, digest, options, crop
-        self._stage, self._saver = stage, saver
+        self._region, self._stage, self._saver = region, stage, saver
         self._saved: Future[None] | None = None
         self._checksum: Future[str] | None = None
         self._record: ClassRecord | None = None
@@ -107,7 +111,12 @@ class RunClassWriter:
             record,
             data=summary_of(item, options.dataset, options.resize, self._crop),
             skipped=skipped_files(item),
-            notes=(*item.remarks, *record.notes, *unseen),
+            notes=(
+                *item.remarks,
+                *region_notes(item, self._region, scores.masks),
+                *record.notes,
+                *unseen,
+            ),
         )
 
     def _with_training(self, record: ClassRecord, model: PaDiM, scores: ClassScores) -> ClassRecord:

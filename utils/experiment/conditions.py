@@ -37,18 +37,26 @@ class Reason(Enum):
     OTHER_PROTOCOL = auto()
 
 
-def reason_not_comparable(options: RunOptions, conditions: Conditions) -> Reason | None:
-    """Why the numbers of a run must not be compared with published ones; None if they may."""
+def reason_not_comparable(
+    options: RunOptions, conditions: Conditions, has_region: bool = False
+) -> Reason | None:
+    """Why the numbers of a run must not be compared with published ones; None if they may.
+
+    Args:
+        options: of the run.
+        conditions: of the run.
+        has_region: whether a part of the images of a class is looked at alone.
+    """
     if conditions.is_demo:
         return Reason.DRAWN_IMAGES
     if conditions.is_untrained:
         return Reason.UNTRAINED_WEIGHTS
     if options.dataset != "mvtec":
         return Reason.OTHER_DATASET
-    return Reason.OTHER_PROTOCOL if _other_options(options) else None
+    return Reason.OTHER_PROTOCOL if _other_options(options, has_region) else None
 
 
-def reason_text(reason: Reason | None, options: RunOptions) -> str | None:
+def reason_text(reason: Reason | None, options: RunOptions, has_region: bool = False) -> str | None:
     """The reason in words; None without one."""
     if reason is None:
         return None
@@ -57,11 +65,11 @@ def reason_text(reason: Reason | None, options: RunOptions) -> str | None:
         Reason.UNTRAINED_WEIGHTS: "the weights are untrained",
         Reason.OTHER_DATASET: f"the data set is {LAYOUTS[options.dataset].title}, theirs MVTec AD",
         Reason.OTHER_PROTOCOL: "they are of another protocol than the paper's "
-        f"({', '.join(_other_options(options))})",
+        f"({', '.join(_other_options(options, has_region))})",
     }[reason]
 
 
-def _other_options(options: RunOptions) -> list[str]:
+def _other_options(options: RunOptions, has_region: bool) -> list[str]:
     """The options that are not those of the paper; the default crop of a class is."""
     paper = PaDiMConfig()
     other = [
@@ -71,4 +79,4 @@ def _other_options(options: RunOptions) -> list[str]:
     ]
     if options.network_precision != "float32":
         other.append(f"--network_precision {options.network_precision}")
-    return other
+    return other + ["--region"] * has_region

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from datasets.layouts import Layout, check_outside
+from datasets.region_of_interest import ClassRegion
 from datasets.summary import DataSummary, summarise
 from datasets.types import AnomalyClass
 from utils.system.console import one_line
@@ -25,12 +27,17 @@ def summary_of(item: AnomalyClass, dataset: str, resize: int, crop: int) -> Data
 
 
 def print_data(
-    classes: Sequence[AnomalyClass], dataset: str, resize: int, crops: Mapping[str, int]
+    classes: Sequence[AnomalyClass],
+    dataset: str,
+    resize: int,
+    crops: Mapping[str, int],
+    regions: Mapping[str, ClassRegion] = MappingProxyType({}),
 ) -> None:
     """Print a line on the images of every class, and what was remarked in reading it."""
     for item in classes:
         summary = summary_of(item, dataset, resize, crops[item.name])
-        for text in (summary.text, *item.remarks):
+        region = regions.get(item.name)
+        for text in (summary.text, *item.remarks, *([] if region is None else [region.text])):
             print(one_line(f"{item.name}: {text}"), flush=True)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets.loading.labelled import Batch, ImageStream
+from datasets.region_of_interest import ClassRegion
 from datasets.types import AnomalyClass
 from utils.experiment.class_features import ClassFeatures
 from utils.experiment.configuration import Protocol
@@ -112,6 +113,7 @@ class Engine:
         processes: that share the images of a class.
         scratch: folder of the file for feature maps that memory is too small for.
         lines: said when a class is finished.
+        regions: where to look, of the classes that have a region.
     """
 
     networks: Mapping[str, Network]
@@ -120,6 +122,7 @@ class Engine:
     processes: Processes
     scratch: Path
     lines: ClassLines
+    regions: Mapping[str, ClassRegion] = field(default_factory=dict)
 
     def run_class(self, work: ClassWork, stream: ImageStream) -> None:
         """Do the tasks of a class, whose images are the next ones of ``stream``, and say so.
@@ -144,8 +147,9 @@ class Engine:
         is_shared = sum(len(task.job.models) for task in work.tasks) > 1
         folder = self.scratch if is_shared else None
         n_train, is_shown = len(work.item.train), self.processes.is_first and len(work.tasks) > 1
+        region = self.regions.get(work.item.name)
         for name, tasks in by_backbone.items():
-            shared = (protocol, self.processes, folder)
+            shared = (protocol, self.processes, folder, None if region is None else region.mask)
             features = ClassFeatures(self.networks[name], train, test, counts, n_train, *shared)
             what = f"{work.item.name}, {name}"
             for task in progress(tasks, len(tasks), what, "models", "model", is_shown):

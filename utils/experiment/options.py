@@ -20,6 +20,8 @@ class RunOptions:
         crop: side in pixels of the centre crop, at most ``resize``; None for the default of each
             class.
         bits: that hold the values of 16-bit images, 8 to 16.
+        region: file of a mask, white where to look; ``none`` for everywhere; None for the masks in
+            the folders of the classes, if there are any.
         weights: ``imagenet``, ``random`` or the path of a file.
         layers: feature layers; None for the paper's.
         network_precision: one of ``padim.config.PRECISIONS``.
@@ -48,6 +50,7 @@ class RunOptions:
     resize: int
     crop: int | None
     bits: int
+    region: str | None
     weights: str
     layers: tuple[str, ...] | None
     network_precision: str

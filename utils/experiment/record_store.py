@@ -67,7 +67,7 @@ class RecordStore:
             OptionError: it is not.
         """
         then, now = record.settings, as_read(self.settings)
-        differing = [key for key in now if then.get(key) != now[key]]
+        differing = self._differing(record)
         # A checksum differs because an option does; alone, it is all there is to say.
         named = [key for key in differing if not key.endswith("checksum")] or differing
         if differing:
@@ -105,7 +105,12 @@ class RecordStore:
 
     def is_current(self, record: Record) -> bool:
         """Whether a record is of these settings."""
-        return record.settings == as_read(self.settings)
+        return not self._differing(record)
+
+    def _differing(self, record: Record) -> list[str]:
+        """The settings that differ; one that an older record does not have was None."""
+        now = as_read(self.settings)
+        return [key for key in now if record.settings.get(key) != now[key]]
 
 
 def read_records(folder: Path) -> tuple[list[Record], dict[str, RecordError]]:

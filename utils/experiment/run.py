@@ -14,6 +14,13 @@ from datasets.doubts import doubts_of
 from datasets.layouts import LAYOUTS, choose_classes, choose_crops, preprocessing_by_class
 from datasets.loading.labelled import ImageStream
 from datasets.loading.workers import Hooks
+from datasets.region_of_interest import (
+    EVERYWHERE,
+    ClassRegion,
+    check_regions,
+    read_regions,
+    refuse_regions,
+)
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
@@ -51,6 +58,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
     processes.in_first(partial(_prepare, options))
     crops = choose_crops(LAYOUTS[options.dataset], _root(options), options.resize, options.crop)
     classes = _read_classes(options)
+    regions = processes.in_first(partial(_read_regions, options, classes, crops))
     processes.in_first_only(partial(_say_doubts, classes, options))
     indices = processes.in_first(partial(_seem_unfinished, backbone_name, options, classes))
     expected = [classes[index][0] for index in indices]
@@ -58,7 +66,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
         # The workers decode while the network is loaded.
         stream = stack.enter_context(_open_stream(expected, crops, options, processes))
         backbone, conditions = _load_backbone(backbone_name, options)
-        folders = run_folders(backbone, options, crops, device, conditions)
+        folders = run_folders(backbone, options, crops, regions, device, conditions)
         processes.in_first(partial(_hold, folders, options, stack, conditions))
         settings = [folder.info.settings for folder in folders]
         processes.check_alike([item for item, _ in classes], settings)
@@ -69,10 +77,12 @@ def run(backbone_name: str, options: RunOptions) -> None:
             stream.close()
             warn(damaged_entries(stream.n_damaged, options.image_cache))
             stream = stack.enter_context(_open_stream(items, crops, options, processes))
-        processes.in_first_only(partial(print_data, items, options.dataset, options.resize, crops))
+        shapes = options.resize, crops, regions
+        processes.in_first_only(partial(print_data, items, options.dataset, *shapes))
         networks = {backbone_name: Network(backbone.to(device))}
         scratch, lines = options.save_path, ClassLines(todo)
-        engine = Engine(networks, protocol_of(options), crops, processes, scratch, lines)
+        protocol = protocol_of(options)
+        engine = Engine(networks, protocol, crops, processes, scratch, lines, regions)
         kept = [one for one in classes if one[0] not in items]
         with always(lambda: processes.in_first_only(partial(_write_reports, folders))):
             for work in todo:
@@ -128,6 +138,20 @@ def _read_classes(options: RunOptions) -> Classes:
         layout.read_class(root, name) for name in choose_classes(layout, root, options.classes)
     ]
     return [(item, item.digest()) for item in classes]
+
+
+def _read_regions(
+    options: RunOptions, classes: Classes, crops: Mapping[str, int]
+) -> dict[str, ClassRegion]:
+    """Where to look, of the classes of the data set that have a region."""
+    layout, root = LAYOUTS[options.dataset], _root(options)
+    if options.dataset == "rd_mvtec" and options.region != EVERYWHERE:
+        what = "its images are turned and cropped at random: give --region none"
+        refuse_regions(layout, root, list(crops), what)
+        return {}
+    regions = read_regions(layout, root, options.region, options.resize, crops)
+    check_regions([item for item, _ in classes], regions)
+    return regions
 
 
 def _say_doubts(classes: Classes, options: RunOptions) -> None:

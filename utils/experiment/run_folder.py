@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.loading.labelled import Batch
+from datasets.region_of_interest import ClassRegion
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.config import TIMM
@@ -61,8 +62,9 @@ class RunInfo:
     Attributes:
         run_name: the key of its published numbers.
         options: of the run.
-        settings: everything that decides the numbers, but for the crop.
+        settings: everything that decides the numbers, but for the crop and the region.
         crops: side of the crop of every class of the data set.
+        regions: where to look, of the classes of the data set that have a region.
         conditions: what must be read before them.
         versions: of the packages, and the device.
         provenance: which program, when.
@@ -72,6 +74,7 @@ class RunInfo:
     options: RunOptions
     settings: Mapping[str, Any]
     crops: Mapping[str, int]
+    regions: Mapping[str, ClassRegion]
     conditions: Conditions
     versions: Mapping[str, str]
     provenance: Provenance
@@ -79,8 +82,18 @@ class RunInfo:
     @property
     def reason_not_comparable(self) -> str | None:
         """Why the numbers must not be compared with published ones; None if they may."""
-        reason = reason_not_comparable(self.options, self.conditions)
-        return reason_text(reason, self.options)
+        has_region = bool(self.regions)
+        reason = reason_not_comparable(self.options, self.conditions, has_region)
+        return reason_text(reason, self.options, has_region)
+
+    def settings_of(self, class_name: str) -> dict[str, Any]:
+        """Everything that decides the numbers of a class."""
+        region = self.regions.get(class_name)
+        return {
+            **self.settings,
+            "crop": self.crops.get(class_name, self.settings["crop"]),
+            "region_checksum": None if region is None else region.checksum,
+        }
 
     @property
     def command(self) -> str:
@@ -162,8 +175,8 @@ class RunFolder:
     ) -> Iterator[RunClassWriter]:
         """Write the files of a class, then its record and the tables."""
         with self.staged(item.name) as stage, ThreadPoolExecutor(1) as saver:
-            crop = self.info.crops[item.name]
-            writer = RunClassWriter(item, digest, self.info.options, crop, stage, saver)
+            crop, region = self.info.crops[item.name], self.info.regions.get(item.name)
+            writer = RunClassWriter(item, digest, self.info.options, crop, region, stage, saver)
             yield writer
             record = writer.finish()
         seconds = round(time.perf_counter() - started, 2)
@@ -289,20 +302,19 @@ class RunFolder:
 
     def _store_of(self, class_name: str) -> RecordStore:
         """The records, with the settings of one class."""
-        settings = self.info.settings
-        crop = self.info.crops.get(class_name, settings["crop"])
-        return replace(self._store, settings={**settings, "crop": crop})
+        return replace(self._store, settings=self.info.settings_of(class_name))
 
     def _settings(self, records: Sequence[ClassRecord]) -> dict[str, Any]:
-        """The settings of the run; the crop is None if the classes differ in it."""
-        crops = {self.info.crops[record.class_name] for record in records}
-        crop = crops.pop() if len(crops) == 1 else None
-        return as_read({**self.info.settings, "crop": crop})
+        """The settings of the run; the crop and the region are None if the classes differ in it."""
+        each = [self.info.settings_of(record.class_name) for record in records]
+        return as_read({k: v if all(o[k] == v for o in each) else None for k, v in each[0].items()})
 
     def _data(self, record: ClassRecord) -> dict[str, Any]:
         """What is said of the images of a class."""
         known = {} if record.data is None else {**asdict(record.data), "text": record.data.text}
-        return {**known, "crop": self.info.crops[record.class_name]}
+        region = self.info.regions.get(record.class_name)
+        looked_at = {} if region is None else {"region": region.text}
+        return {**known, "crop": self.info.crops[record.class_name], **looked_at}
 
     def _finished(self, item: AnomalyClass, digest: str) -> StoredClass | None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from datasets.region_of_interest import ClassRegion
 from padim.backbones import Backbone
 from padim.model import PaDiM
 from utils.experiment.conditions import Conditions
@@ -36,6 +37,7 @@ def run_folders(
     backbone: Backbone,
     options: RunOptions,
     crops: Mapping[str, int],
+    regions: Mapping[str, ClassRegion],
     device: torch.device,
     conditions: Conditions,
 ) -> list[RunFolder]:
@@ -45,6 +47,7 @@ def run_folders(
         backbone: of all models.
         options: of the run.
         crops: side of the crop of every class.
+        regions: of the classes that have one.
         device: of the backbone.
         conditions: of the run.
 
@@ -59,7 +62,7 @@ def run_folders(
     def info(blank: PaDiM) -> RunInfo:
         settings = run_settings(blank, options, conditions)
         name = run_name(backbone, blank.config)
-        return RunInfo(name, options, settings, crops, conditions, versions, provenance)
+        return RunInfo(name, options, settings, crops, regions, conditions, versions, provenance)
 
     pairs = zip(names, blanks, strict=True)
     return [RunFolder(options.save_path / name, info(blank)) for name, blank in pairs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from datasets.region_of_interest import looked_at_text
 from datasets.summary import DataSummary, squashed_text
 from padim.model import PaDiM
 from utils.evaluation.drift import Drift
@@ -97,6 +98,19 @@ def print_end(options: PredictOptions, judge: Judge, outcome: Outcome, drift: Dr
     print(f"To look through: {options.save_path / 'index.html'}")
 
 
+def data_text(data: DataSummary, model: PaDiM) -> str:
+    """What is said of the images, and how much of them the model looks at if it has a region."""
+    if model.region is None:
+        return data.text
+    return f"{data.text}; {looked_at_text(looked_at(model))}"
+
+
+def looked_at(model: PaDiM) -> float:
+    """The share of an image that a model looks at."""
+    share = 1.0 if model.region is None else model.region.share
+    return share * (model.config.crop / model.config.resize) ** 2
+
+
 def _facts(
     options: PredictOptions, model: PaDiM, judge: Judge, outcome: Outcome, data: DataSummary
 ) -> dict[str, object]:
@@ -115,11 +129,12 @@ def _facts(
         "min_area": options.min_area,
         "resize": model.config.resize,
         "crop": model.config.crop,
+        "looked_at": looked_at(model),
         "n_judged": outcome.n_judged,
         "n_defective": None if thresholds is None else outcome.n_defective,
         "n_failed": outcome.n_failed,
         "n_not_square": outcome.n_not_square,
-        "data": data.text,
+        "data": data_text(data, model),
         "skipped": dict(data.skipped),
     }
 

@@ -24,7 +24,7 @@ from padim.model import PaDiM
 from padim.parallel.process_group import ProcessGroup
 from padim.reading.folders import LOCK, Skipped
 from padim.storage.model_file import load_model
-from utils.prediction.end_report import Outcome, drift_of, print_end, write_report
+from utils.prediction.end_report import Outcome, data_text, drift_of, print_end, write_report
 from utils.prediction.judge import Judge, Judgement
 from utils.prediction.options import PredictOptions
 from utils.prediction.outputs import make_room, unlike_names
@@ -70,7 +70,7 @@ def predict(options: PredictOptions) -> int:
         warn(warnings if group.is_first else [])
         data = _summary(images, unused, parts.model)
         if group.is_first:
-            print(one_line(f"{options.model.stem}: {data.text}"), flush=True)
+            print(one_line(f"{options.model.stem}: {data_text(data, parts.model)}"), flush=True)
         outcome = _judge_all(images, parts, group)
         if group.is_first:
             _write_skipped(options.save_path / "skipped.csv", unused)
@@ -133,7 +133,8 @@ def _load(options: PredictOptions, device: torch.device, images: Sequence[FoundI
         *(model.calibration, options.false_alarm_rate, model.embedding.dim),
         *(model.preprocessing, options.min_area),
     )
-    placement = Placement(model.config.resize, model.config.crop)
+    region = None if model.region is None else model.region.mask.cpu().numpy()
+    placement = Placement(model.config.resize, model.config.crop, region)
     renamed = unlike_names([image.name for image in images])
     return _Parts(model, ImageWriter(options, placement, judge, model.config.bits, renamed))
 

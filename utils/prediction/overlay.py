@@ -1,7 +1,8 @@
 """Putting the map of a crop back into the original image, and drawing it there.
 
-The model sees a crop of the resized image and never the border around it. The border is 0 in a map,
-and grey and hatched in an overlay, so that nobody takes it for normal.
+The model sees a crop of the resized image and never the border around it, and of the crop only its
+region, if it has one. All else is 0 in a map, and grey and hatched in an overlay, so that nobody
+takes it for normal.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ from PIL import Image, ImageDraw
 
 from padim.calibration import is_above
 from padim.regions import Region
-from utils.report.figures import PREDICTED, heat_colours, outline
+from utils.report.figures import PREDICTED, hatched, heat_colours, outline
 
 LEVELS_PER_UNIT = 65535 / 8  # a 16-bit map saturates at 8 times the pixel threshold
 LONG_SIDE = 1024  # pixels; overlays of larger images are reduced
 BRIGHTEST = 4.0  # units of the threshold at the bright end of the colours; 0 is at the dark one
 HEAT_ALPHA = 0.55
-BORDER_LIGHT = 0.45
 BOX = (0, 230, 255)  # of a region
-HATCH, LINE_LIGHT = 10, 50  # pixels between two lines, and the levels by which they are lighter
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,12 @@ class Placement:
     Attributes:
         resize: side in pixels of the resized image.
         crop: side in pixels of the crop in its centre.
+        region: bool (crop, crop), true where the model looks; None for everywhere.
     """
 
     resize: int
     crop: int
+    region: np.ndarray | None = None
 
     def box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of the crop in an image: the pixels whose centres are inside."""
@@ -47,16 +48,36 @@ class Placement:
         return left, top, right, bottom
 
     def on_image(self, crop_map: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Place a map (crop, crop) in an image: float32 (height, width), 0 around the crop."""
-        before = (self.resize - self.crop) // 2
-        padding = (before, self.resize - self.crop - before)
-        # The edge values continue into the border, so that interpolation at the edge is right.
-        padded = Image.fromarray(np.pad(crop_map, padding, mode="edge"))
-        whole = np.asarray(padded.resize((width, height), Image.Resampling.BILINEAR))
+        """Place a map (crop, crop) in an image: float32 (height, width), 0 where nobody looks."""
+        whole = self._resized(crop_map, width, height)
+        if self.region is not None:  # zeros outside do not count: the weights are raised
+            share = self._resized(self.region.astype(np.float32), width, height)
+            whole = np.divide(whole, share, out=np.zeros_like(whole), where=share > 0)
         left, top, right, bottom = self.box(width, height)
         placed = np.zeros_like(whole)
         placed[top:bottom, left:right] = whole[top:bottom, left:right]
+        if self.region is not None:
+            placed[~self.looked_at(width, height)] = 0
         return placed
+
+    def looked_at(self, width: int, height: int) -> np.ndarray:
+        """Where the model looks in an image, bool (height, width): at the centre of each pixel."""
+        looked_at = np.ones((self.crop, self.crop), bool) if self.region is None else self.region
+        padded = Image.fromarray(np.pad(looked_at, self._padding))
+        return np.asarray(padded.resize((width, height), Image.Resampling.NEAREST))
+
+    @property
+    def _padding(self) -> tuple[int, int]:
+        before = (self.resize - self.crop) // 2
+        return before, self.resize - self.crop - before
+
+    def _resized(self, crop_map: np.ndarray, width: int, height: int) -> np.ndarray:
+        """A map (crop, crop) in an image, its edge values continued into the border.
+
+        So the interpolation at the edge is right.
+        """
+        padded = Image.fromarray(np.pad(crop_map, self._padding, mode="edge"))
+        return np.asarray(padded.resize((width, height), Image.Resampling.BILINEAR))
 
     def _edge(self, at: int, side: int) -> int:
         return min(max(math.ceil(at * side / self.resize - 0.5), 0), side)
@@ -92,7 +113,11 @@ def draw_overlay(
     _draw_heat(picture, whole, flagged)
     if regions is not None:
         picture.paste(PREDICTED, mask=Image.fromarray(outline(flagged)))
-    _draw_border(picture, placement.box(width, height))
+    if placement.region is None:
+        _draw_border(picture, placement.box(width, height))
+    else:
+        outside = Image.fromarray(~placement.looked_at(width, height))
+        picture.paste(hatched(picture), mask=outside)
     _draw_boxes(picture, regions or (), image.shape[1], image.shape[0])
     return picture
 
@@ -127,7 +152,7 @@ def _draw_border(picture: Image.Image, box: tuple[int, int, int, int]) -> None:
         (right, top, width, bottom),
     ):
         if strip[0] < strip[2] and strip[1] < strip[3]:
-            picture.paste(_hatched(picture.crop(strip), strip[0] + strip[1]), strip[:2])
+            picture.paste(hatched(picture.crop(strip), strip[0] + strip[1]), strip[:2])
 
 
 def _draw_boxes(picture: Image.Image, regions: Sequence[Region], width: int, height: int) -> None:
@@ -138,11 +163,3 @@ def _draw_boxes(picture: Image.Image, regions: Sequence[Region], width: int, hei
         x, y = int(left * across), int(top * down)
         corner = max(x, math.ceil(right * across) - 1), max(y, math.ceil(bottom * down) - 1)
         draw.rectangle((x, y, *corner), outline=BOX)
-
-
-def _hatched(picture: Image.Image, place: int) -> Image.Image:
-    """A picture in dark grey with lines, ``place`` pixels from the first of them."""
-    dark = picture.convert("L").point(lambda level: level * BORDER_LIGHT)
-    lines = (np.arange(picture.height)[:, None] + np.arange(picture.width) + place) % HATCH == 0
-    dark.paste(dark.point(lambda level: level + LINE_LIGHT), mask=Image.fromarray(lines))
-    return dark.convert("RGB")

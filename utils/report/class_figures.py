@@ -40,7 +40,9 @@ def draw_class_figures(
     (stage / "figures" / item.name).mkdir()
     paths = [f"figures/{item.name}/{name}" for name in _figure_names(item.test)]
     maps = scored.maps.cpu().numpy()
-    maker = FigureMaker(maps.shape[-1], float(maps.min()), float(maps.max()), record.threshold)
+    shown = maps if scored.region is None else maps[:, scored.region]
+    ends = float(shown.min()), float(shown.max())
+    maker = FigureMaker(maps.shape[-1], *ends, record.threshold, scored.region)
 
     def draw(index: int) -> None:
         sample, score = item.test[index], images[index].score

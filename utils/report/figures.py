@@ -23,6 +23,8 @@ MARGIN = 12
 HEADER = 50
 BAR_WIDTH = 14
 BAR_SPACE = 66
+HATCH, HATCH_LIGHT = 10, 50  # pixels between two lines, and the levels by which they are lighter
+NOT_LOOKED_AT = 0.45  # of the lightness that is left of what a model does not look at
 INK, FAINT, PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
 PREDICTED, TRUE = (255, 60, 0), (0, 230, 255)
 
@@ -35,13 +37,22 @@ class FigureMaker:
         low: map value at the dark end of the scale.
         high: map value at the bright end.
         threshold: map value above which a pixel is predicted defective.
+        region: bool (side, side), true where the model looks; None for everywhere.
     """
 
-    def __init__(self, side: int, low: float, high: float, threshold: Threshold) -> None:
+    def __init__(
+        self,
+        side: int,
+        low: float,
+        high: float,
+        threshold: Threshold,
+        region: np.ndarray | None = None,
+    ) -> None:
         self._panel = _panel_side(side)
         self._low = low
         self._span = max(high - low, float(np.finfo(np.float32).tiny))
         self._threshold = threshold.value
+        self._outside = None if region is None else Image.fromarray(~region)
         self._lefts = panel_lefts(side)
         self._template = self._draw_template(side, high, threshold.name)
 
@@ -70,15 +81,23 @@ class FigureMaker:
         panels = (
             image,
             _black_and_white(truth),
-            heat_colours()[heat.astype(np.uint8)],
-            _black_and_white(predicted),
-            _outlined(image, predicted, truth),
+            self._hatched(heat_colours()[heat.astype(np.uint8)]),
+            self._hatched(_black_and_white(predicted)),
+            _outlined(self._hatched(image), predicted, truth),
         )
         for left, panel in zip(self._lefts, panels, strict=True):
             figure.paste(self._sized(panel), (left, HEADER))
         if mask is None:
             _text(figure, (self._lefts[1] + 8, HEADER + 8), "no mask", PAPER, 13)
         return figure
+
+    def _hatched(self, panel: np.ndarray) -> np.ndarray:
+        """A panel, hatched where the model does not look."""
+        if self._outside is None:
+            return panel
+        picture = Image.fromarray(panel)
+        picture.paste(hatched(picture), mask=self._outside)
+        return np.asarray(picture)
 
     def _sized(self, panel: np.ndarray) -> Image.Image:
         image = Image.fromarray(panel)
@@ -158,6 +177,19 @@ def heat_colours() -> np.ndarray:
 
 def _black_and_white(mask: np.ndarray) -> np.ndarray:
     return np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
+
+
+def hatched(picture: Image.Image, place: int = 0) -> Image.Image:
+    """What a model does not look at: a picture in dark grey with lighter diagonal lines.
+
+    Args:
+        picture: the picture.
+        place: pixels from the first line to its left upper corner.
+    """
+    dark = picture.convert("L").point(lambda level: level * NOT_LOOKED_AT)
+    lines = (np.arange(picture.height)[:, None] + np.arange(picture.width) + place) % HATCH == 0
+    dark.paste(dark.point(lambda level: level + HATCH_LIGHT), mask=Image.fromarray(lines))
+    return dark.convert("RGB")
 
 
 def _outlined(image: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from datasets.layouts import LAYOUTS, choose_classes, choose_crops, preprocessing_by_class
 from datasets.loading.labelled import ImageStream
 from datasets.loading.workers import Hooks
+from datasets.region_of_interest import refuse_regions
 from datasets.types import AnomalyClass
 from padim.backbones import Backbone
 from padim.errors import ModelError
@@ -86,7 +87,9 @@ def _count(n_done: int, n_there: int) -> str:
 def _read_classes(dataset: Dataset, options: ReproduceOptions) -> list[AnomalyClass]:
     layout, root = LAYOUTS[dataset.layout], _root(dataset, options)
     wanted = None if dataset is plan.STC else options.classes
-    return [layout.read_class(root, name) for name in choose_classes(layout, root, wanted)]
+    names = choose_classes(layout, root, wanted)
+    refuse_regions(layout, root, names, "the paper looks at all of the crop: move it away")
+    return [layout.read_class(root, name) for name in names]
 
 
 def _root(dataset: Dataset, options: ReproduceOptions) -> Path:
