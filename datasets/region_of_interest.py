@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,23 +71,23 @@ def read_regions(
         crops: side of the crop of every class.
 
     Raises:
-        DataError, ModelError: a mask cannot be used.
+        PaDiMError: a mask cannot be used.
     """
     if given == EVERYWHERE:
         return {}
     files = {name: Path(given) if given else region_file(layout, root, name) for name in crops}
     return {
-        name: _read(path, resize, crops[name], is_own=given is None)
+        name: _read(path, resize, crops[name], given)
         for name, path in files.items()
         if path is not None
     }
 
 
-def _read(path: Path, resize: int, crop: int, is_own: bool) -> ClassRegion:
+def _read(path: Path, resize: int, crop: int, given: str | None) -> ClassRegion:
     from padim.preprocessing import Preprocessing  # slow to import
     from padim.region_of_interest import read_region
 
-    try:
+    with _named(given):
         mask = Preprocessing(resize, crop).crop_of_mask(read_region(path))
         if not mask.any():
             raise DataError(
@@ -95,32 +95,43 @@ def _read(path: Path, resize: int, crop: int, is_own: bool) -> ClassRegion:
                 "whole image",
                 "region",
             )
-    except PaDiMError as error:
-        if is_own:  # the message names no option
-            raise DataError(str(error)) from error
-        raise
     return ClassRegion(path, mask, float(mask.sum()) / resize**2)
 
 
-def check_regions(classes: Sequence[AnomalyClass], regions: Mapping[str, ClassRegion]) -> None:
+def check_regions(
+    classes: Sequence[AnomalyClass], regions: Mapping[str, ClassRegion], given: str | None
+) -> None:
     """Check that every mask has the shape of all images of its class, from their headers.
 
+    Args:
+        classes: the classes.
+        regions: of those that have one.
+        given: as in ``read_regions``.
+
     Raises:
-        DataError: one has not.
+        PaDiMError: one has not.
     """
     from padim.reading.image_file import image_size
     from padim.region_of_interest import check_shape, read_region
 
-    for item in classes:
-        if item.name not in regions:
-            continue
-        region = regions[item.name]
-        mask = read_region(region.path)
-        for sample in (*item.train, *item.test):
-            if sample.frame is not None:  # of a video, which would have to be decoded
-                continue
-            with suppress(ImageError):  # whoever reads the image says it
-                check_shape(mask, image_size(sample.path), f"image {sample.path}")
+    for item in (item for item in classes if item.name in regions):
+        path = regions[item.name].path
+        mask = read_region(path)
+        # Frames of videos would have to be decoded.
+        for image in (one.path for one in (*item.train, *item.test) if one.frame is None):
+            with suppress(ImageError), _named(given):  # whoever reads a damaged image says it
+                check_shape(mask, image_size(image), f"image {image}", f"region {path}")
+
+
+@contextmanager
+def _named(given: str | None) -> Iterator[None]:
+    """Errors name the option only if the mask was given by it."""
+    try:
+        yield
+    except PaDiMError as error:
+        if given is not None or isinstance(error, ImageError):
+            raise
+        raise DataError(str(error)) from error
 
 
 def refuse_regions(layout: Layout, root: Path, names: Sequence[str], remedy: str) -> None:

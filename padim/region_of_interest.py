@@ -84,6 +84,10 @@ def read_region(region: OneImage) -> np.ndarray:
         region = np.where(region, np.uint8(255), np.uint8(0))
     name = f"region {region}" if isinstance(region, (str, Path)) else "region"
     try:
+        if isinstance(region, (str, Path)) and not Path(region).exists():
+            raise ModelError(
+                f"{name} does not exist; expected a mask, white where to look", "region"
+            )
         sources = list_images(region)
         if len(sources) != 1:
             raise ModelError(f"{name}: {len(sources)} images; expected one mask", "region")
@@ -106,13 +110,16 @@ def read_region(region: OneImage) -> np.ndarray:
     return mask
 
 
-def check_shape(mask: np.ndarray, size: tuple[int, int], image: str) -> None:
+def check_shape(
+    mask: np.ndarray, size: tuple[int, int], image: str, region: str = "region"
+) -> None:
     """Check that a mask has the shape of an image; its size may be another.
 
     Args:
         mask: (height, width).
         size: width and height of the image.
         image: its name.
+        region: the mask's name.
 
     Raises:
         ModelError: their sides have different ratios, so that the mask would not fit.
@@ -121,8 +128,8 @@ def check_shape(mask: np.ndarray, size: tuple[int, int], image: str) -> None:
     stretch = width * size[1] / (height * size[0])
     if not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH:
         raise ModelError(
-            f"region: its mask is {width}x{height}, but {image} is {size[0]}x{size[1]}; expected "
-            "the same ratio of width and height",
+            f"{region} is {width}x{height}, but {image} is {size[0]}x{size[1]}; expected the same "
+            "ratio of width and height",
             "region",
         )
 

@@ -87,6 +87,16 @@ def test_of_normalised_images(packages, tmp_path: Path) -> None:
     expect_equal(model, write(model, tmp_path, "--input_type", "normalised"), is_normalised=True)
 
 
+def test_a_region_is_in_the_graph(packages, tmp_path: Path) -> None:
+    model = fitted("resnet18", "random")
+    mask = torch.zeros(CROP, CROP, dtype=torch.bool)
+    mask[10:40, 20:61] = True
+    model.fit_crops([images(12, seed=1)], 12, region=mask)
+    maps = model(images(1, seed=1))[0]
+    assert maps[:, mask].gt(0).all() and maps[:, ~mask].eq(0).all()
+    expect_equal(model, write(model, tmp_path))
+
+
 def test_a_large_model_has_its_data_beside_it(packages, tmp_path: Path, monkeypatch) -> None:
     model = fitted("resnet18", "random")
     monkeypatch.setattr(onnx_graph, "MAX_BYTES_INSIDE", 0)

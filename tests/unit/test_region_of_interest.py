@@ -162,7 +162,10 @@ def test_every_kind_of_mask_is_the_same_region(tmp_path: Path) -> None:
         (lambda path: save(np.zeros((9, 9), np.uint8), path), "all black; expected white"),
         (lambda path: save(np.full((9, 9), 128, np.uint8), path), "neither black nor white"),
         (lambda path: draw_image(3).save(path), "neither black nor white"),
-        (lambda path: save(np.full((9, 12), 255, np.uint8), path), "12x9, but image in memory is"),
+        (
+            lambda path: save(np.full((9, 12), 255, np.uint8), path),
+            "12x9, but image in memory is 64x64",
+        ),
     ],
 )
 def test_masks_that_cannot_be_used(

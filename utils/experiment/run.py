@@ -150,7 +150,7 @@ def _read_regions(
         refuse_regions(layout, root, list(crops), what)
         return {}
     regions = read_regions(layout, root, options.region, options.resize, crops)
-    check_regions([item for item, _ in classes], regions)
+    check_regions([item for item, _ in classes], regions, options.region)
     return regions
 
 
