@@ -178,12 +178,14 @@ def test_a_mask_is_no_image_of_kolektor(tmp_path: Path) -> None:
 
 
 def test_two_processes_give_what_one_gives(root: Path, tmp_path: Path) -> None:
+    """Each scores the positions that it owns, of those that are looked at."""
     left = save_mask(LEFT, tmp_path / "left.png")
     assert run(root, tmp_path / "one", *WHOLE, f"--region={left}") == 0
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     options = ["--weights=random", "--embedding_dim=12", "--resize=64", "--num_workers=0", *WHOLE]
     paths = [f"--data_path={root}", f"--save_path={tmp_path / 'two'}", f"--region={left}"]
-    command = [sys.executable, *launcher, str(scripts.ROOT / "main_resnet.py"), *paths, *options]
+    script = scripts.ROOT / "tests/cli/crowded.py"
+    command = [sys.executable, *launcher, str(script), *paths, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (rows(tmp_path / name)["tiles"] for name in ("one", "two"))
