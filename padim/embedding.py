@@ -7,7 +7,7 @@ each feature map at its own resolution, before the repetition: what is dropped i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
 import numpy as np
@@ -63,8 +63,10 @@ class PatchEmbedding(nn.Module):
 
     def patches(self, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """The patch embeddings at the positions looked at, (B, P, d); otherwise as ``forward``."""
-        embeddings = self(feature_maps).flatten(1, 2)
-        return embeddings if self.positions is None else embeddings[:, self.positions]
+        positions = self.positions
+        if positions is None:
+            return self(feature_maps).flatten(1, 2)
+        return self._embedded(feature_maps, lambda part, grid: _picked(part, grid, positions))
 
     def n_positions(self, feature_maps: Sequence[torch.Tensor]) -> int:
         """P, the number of positions looked at."""
@@ -81,18 +83,26 @@ class PatchEmbedding(nn.Module):
         Returns:
             Patch embeddings, float32 (B, H, W, d), on the grid of the largest feature map.
         """
+        return self._embedded(feature_maps, _repeat)
+
+    def _embedded(
+        self,
+        feature_maps: Sequence[torch.Tensor],
+        on_grid: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor],
+    ) -> torch.Tensor:
+        """The embeddings from the reduced maps (B, h, w, c) of all layers, put on one grid."""
         sizes = [tuple(feature_map.shape[-2:]) for feature_map in feature_maps]
         grid = max(sizes, key=lambda size: size[0] * size[1])
         if self.projection is None:
-            return torch.cat([_repeat(part, grid) for part in self._picked(feature_maps)], dim=-1)
+            return torch.cat([on_grid(part, grid) for part in self._kept(feature_maps)], dim=-1)
         projections = self.projection.split(self.channels)
         parts = (
-            _repeat(feature_map.permute(0, 2, 3, 1) @ projection, grid)
+            on_grid(feature_map.permute(0, 2, 3, 1) @ projection, grid)
             for feature_map, projection in zip(feature_maps, projections, strict=True)
         )
         return reduce(torch.add, parts)
 
-    def _picked(self, feature_maps: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _kept(self, feature_maps: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The kept channels of each feature map, (B, H_l, W_l, d_l), if there are any."""
         assert self.ids is not None
         first = 0
@@ -116,3 +126,10 @@ def _repeat(part: torch.Tensor, grid: tuple[int, ...]) -> torch.Tensor:
         return part
     repeated = nn.functional.interpolate(part.permute(0, 3, 1, 2), size=grid, mode="nearest")
     return repeated.permute(0, 2, 3, 1)
+
+
+def _picked(part: torch.Tensor, grid: tuple[int, ...], positions: torch.Tensor) -> torch.Tensor:
+    """What ``_repeat`` has at some positions of the grid, (B, P, c); the others are never made."""
+    sources = torch.arange(part.shape[1] * part.shape[2], device=part.device, dtype=torch.float32)
+    repeated = _repeat(sources.view(1, part.shape[1], part.shape[2], 1), grid)
+    return part.flatten(1, 2)[:, repeated.flatten()[positions].long()]

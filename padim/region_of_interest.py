@@ -84,10 +84,9 @@ def read_region(region: OneImage) -> np.ndarray:
         region = np.where(region, np.uint8(255), np.uint8(0))
     name = f"region {region}" if isinstance(region, (str, Path)) else "region"
     try:
-        if isinstance(region, (str, Path)) and not Path(region).exists():
-            raise ModelError(
-                f"{name} does not exist; expected a mask, white where to look", "region"
-            )
+        if isinstance(region, (str, Path)) and not Path(region).is_file():
+            what = "is no file" if Path(region).exists() else "does not exist"
+            raise ModelError(f"{name} {what}; expected a mask, white where to look", "region")
         sources = list_images(region)
         if len(sources) != 1:
             raise ModelError(f"{name}: {len(sources)} images; expected one mask", "region")

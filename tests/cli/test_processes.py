@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import LONG, draw_class
+from helpers import LONG, SIDE, draw_class
+from PIL import Image
 from torch import distributed
 
 from padim import fitting
@@ -82,11 +83,14 @@ def numbers(folder: Path) -> dict[tuple[str, str], float]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fewer images than channels, more, and fewer than processes."""
+    """Fewer images than channels, more, and fewer than processes; one class looks at a part."""
     root = tmp_path_factory.mktemp("data")
     draw_class(root, "few", n_train=7, n_good=4, n_spots=5)
     draw_class(root, "many", n_train=23, n_good=3, n_spots=4)
     draw_class(root, "two", n_train=2, n_good=1, n_spots=1)
+    looked_at = Image.new("L", (SIDE, SIDE))
+    looked_at.paste(255, (8, 3, 33, 40))
+    looked_at.save(root / "many/region.png")
     return root
 
 

@@ -158,7 +158,7 @@ def test_every_kind_of_mask_is_the_same_region(tmp_path: Path) -> None:
         (lambda path: None, "does not exist"),
         (lambda path: path.write_bytes(b""), "0 bytes"),
         (lambda path: path.write_text("no image"), "not an image"),
-        (lambda path: path.mkdir(), "no image in"),
+        (lambda path: path.mkdir(), "is no file"),
         (lambda path: save(np.zeros((9, 9), np.uint8), path), "all black; expected white"),
         (lambda path: save(np.full((9, 9), 128, np.uint8), path), "neither black nor white"),
         (lambda path: draw_image(3).save(path), "neither black nor white"),
