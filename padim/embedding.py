@@ -132,4 +132,4 @@ def _picked(part: torch.Tensor, grid: tuple[int, ...], positions: torch.Tensor) 
     """What ``_repeat`` has at some positions of the grid, (B, P, c); the others are never made."""
     sources = torch.arange(part.shape[1] * part.shape[2], device=part.device, dtype=torch.float32)
     repeated = _repeat(sources.view(1, part.shape[1], part.shape[2], 1), grid)
-    return part.flatten(1, 2)[:, repeated.flatten()[positions].long()]
+    return part.flatten(1, 2).index_select(1, repeated.flatten()[positions].long())

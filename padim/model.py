@@ -520,8 +520,9 @@ class PaDiM(Float32Module):
         maps = (maps_of(anomaly_map, batch) for batch in batches)
         n_pixels = self.config.crop**2
         if region is not None:
-            maps = (batch[:, None, region.mask] for batch in maps)
-            n_pixels = int(region.mask.sum())
+            inside = region.mask.flatten().nonzero()[:, 0]
+            maps = (batch.flatten(1)[:, None, inside] for batch in maps)
+            n_pixels = len(inside)
         return Calibration.from_maps(maps, len(left_out) * n_pixels)
 
     def _check_fitted(self) -> None:
