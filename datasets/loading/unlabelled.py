@@ -67,7 +67,10 @@ class FolderBatch:
 
 
 def find_images(
-    inputs: Sequence[Path], left_out: Sequence[Path] = (), unused: list[Skipped] | None = None
+    inputs: Sequence[Path],
+    left_out: Sequence[Path] = (),
+    unused: list[Skipped] | None = None,
+    option: str = "--input",
 ) -> list[FoundImage]:
     """All images in folders, however deep, and single files, in the order of their names.
 
@@ -80,6 +83,7 @@ def find_images(
         inputs: folders and files.
         left_out: folders inside the inputs that are not searched.
         unused: the files that are not used are added to it.
+        option: that gave the inputs, for messages.
 
     Raises:
         DataError: an input is missing, or there is no image.
@@ -91,7 +95,7 @@ def find_images(
     found = []
     for given in inputs:
         if not given.exists():
-            raise DataError(f"--input {given} does not exist")
+            raise DataError(f"{option} {given} does not exist")
         prefix = given.resolve().name if given.is_file() or len(inputs) > 1 else ""
         for path, name in _walk(given, prefix, skipped, seen, unused):
             found.append(FoundImage(path, _unlike(names, name)))

@@ -55,10 +55,18 @@ class ExportOptions:
         model: file of a fitted model.
         weights: ``imagenet``, ``random`` or the path of a file; None for those of the model.
         output: the ``.onnx`` file to write.
-        input_type: ``uint8`` or ``normalised``, what the graph takes.
+        input_type: ``image``, ``uint8`` or ``normalised``, what the graph takes.
+        false_alarm_rate: false positive rate asked for, above 0 and below 1.
+        float16: whether large tensors are stored as float16.
+        verify: images, and folders of images, that the graph is compared with the model on.
+        overwrite: whether an existing file is replaced.
     """
 
     model: Path
     weights: str | None
     output: Path
     input_type: str
+    false_alarm_rate: float
+    float16: bool
+    verify: tuple[Path, ...]
+    overwrite: bool
