@@ -17,12 +17,11 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 
 
 def read_image(path: Path, bits: int) -> np.ndarray:
     """An image file as uint8 (h, w, 3), upright, without alpha; 16-bit grey is scaled."""
-    with Image.open(path, formats=FORMATS) as opened:
+    with Image.open(path, formats=("PNG", "JPEG", "BMP", "TIFF", "WEBP")) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode == "F":
         raise ValueError("it holds floating-point values; save it with 8 or 16 bits")
@@ -96,6 +95,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (KeyboardInterrupt, Exception) as error:
-        is_stopped = isinstance(error, KeyboardInterrupt)
-        print("stopped" if is_stopped else "error:", *str(error).split(), file=sys.stderr)
-        sys.exit(130 if is_stopped else 2)
+        print("error:", *(str(error) or "stopped").split(), file=sys.stderr)
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
