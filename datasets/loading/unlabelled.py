@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 
@@ -122,6 +123,13 @@ def read_batches(
         hooks: called on the way.
     """
     return BatchReader(Reading(plan, _Reader(preprocessing), _collate), num_workers, 1, hooks)
+
+
+def read_batch(
+    images: Sequence[FoundImage], preprocessing: Preprocessing, mapped: Callable[..., Any] = map
+) -> FolderBatch:
+    """Decode some images now; ``mapped`` may be that of a pool of threads."""
+    return _collate(list(mapped(_Reader(preprocessing), images)))
 
 
 class _Reader:

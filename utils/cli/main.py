@@ -75,8 +75,11 @@ def predict(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         with tune_process(is_memory_flat=True):
             from utils.prediction.judging import predict
-        return SOME_FAILED if predict(options) else 0
+            from utils.prediction.watch import watch
+        return SOME_FAILED if (watch if options.watch else predict)(options) else 0
 
+    if options.watch:
+        return guard(work, "what was judged is kept", "start again to go on")
     return guard(work, "maps written so far are kept", "--overwrite starts afresh")
 
 

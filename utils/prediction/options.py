@@ -29,6 +29,7 @@ class PredictOptions:
         num_workers: decoding processes; 0 decodes in the main process.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         overwrite: whether an earlier prediction in ``save_path`` is replaced.
+        watch: whether to go on until stopped, and judge images as they arrive.
     """
 
     model: Path
@@ -45,6 +46,7 @@ class PredictOptions:
     num_workers: int
     device: str
     overwrite: bool
+    watch: bool
 
 
 @dataclass(frozen=True)
