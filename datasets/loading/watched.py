@@ -26,9 +26,9 @@ from padim.reading.folders import (
 
 STABLE = 0.1  # seconds that a file must stay the same before it is read
 PATIENCE = 10.0  # seconds that a file which cannot be read must stay the same to be given up
-LOOKS = 1000  # judged files that a poll looks at again
+LOOKS = 500  # judged files that a poll looks at again
 FRESH = 3  # polls that read a folder after it changed: its time of change is not exact
-SELDOM = 20  # of all other polls one in so many reads it: some file systems change no time
+SELDOM = 100  # of all other polls one in so many reads it: some file systems change no time
 
 Stamp = tuple[int, int]  # of a file: the time of its last change in ns, and its size
 IsKnown = Callable[[str, Stamp], bool]

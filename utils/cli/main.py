@@ -73,7 +73,8 @@ def predict(argv: Sequence[str] | None = None) -> int:
     options = parse_predict_options(argv)
 
     def work() -> int:
-        with tune_process(is_memory_flat=True):
+        # A watch holds few sizes of blocks, and a single image feels what giving them back takes.
+        with tune_process(is_memory_flat=not options.watch):
             from utils.prediction.judging import predict
             from utils.prediction.watch import watch
         return SOME_FAILED if (watch if options.watch else predict)(options) else 0

@@ -16,8 +16,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from datasets.loading.unlabelled import FolderBatch, read_batch
 from datasets.loading.watched import Arrival, FolderWatch, Stamp
+from padim.model import PaDiM
 from padim.parallel.process_group import ProcessGroup
 from utils.errors import OptionError
 from utils.prediction.end_report import Tally, drift_of, facts_of, print_end, write_report
@@ -33,12 +36,13 @@ from utils.prediction.judging import (
 )
 from utils.prediction.options import PredictOptions
 from utils.prediction.tables import Tables, recover
+from utils.report.figures import heat_colours
 from utils.report.prediction_page import PAGE_ROWS
 from utils.system.console import one_line, say, warn
 from utils.system.device import choose_device, describe
 from utils.system.stop import Stopped, check_stop, end_well
 
-POLL = 0.05  # seconds between two looks at the folders
+POLL = 0.02  # seconds between two looks at the folders
 REFRESH = 60.0  # seconds between two pages, while nothing arrives
 # What results depend on, as summary.json has it. The thresholds of any two models differ.
 SAME = (
@@ -105,6 +109,7 @@ class _Watch:
         Raises:
             Stopped: a signal came.
         """
+        _warm_up(self._parts)
         self._folders.poll(0)
         self.report()
         tables = Tables.appended_to(self._options.save_path)
@@ -185,6 +190,14 @@ class _Watch:
         for path in self._missing - missing:
             say(one_line(f"--input {path} is there again"))
         self._missing = set(missing)
+
+
+def _warm_up(parts: Parts) -> None:
+    """Do what only the first image takes, a second, before it comes."""
+    side = parts.model.config.crop
+    maps, _ = parts.model(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    parts.writer.judge.regions(maps[0].cpu().numpy(), (side, side))
+    heat_colours()
 
 
 def _check_same(parts: Parts) -> None:
