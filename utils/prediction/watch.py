@@ -13,14 +13,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NoReturn
 
 import torch
 
 from datasets.loading.unlabelled import FolderBatch, read_batch
 from datasets.loading.watched import Arrival, FolderWatch, Stamp
-from padim.model import PaDiM
 from padim.parallel.process_group import ProcessGroup
 from utils.errors import OptionError
 from utils.prediction.end_report import Tally, drift_of, facts_of, print_end, write_report
@@ -100,7 +98,7 @@ class _Watch:
         self._before, self._judged_until = self._recover()
         judging.restore(self.tally.worst)
         self._folders = FolderWatch(options.input, own_folders(options), self._is_known)
-        self._missing: set[Path] = set()
+        self._missing: set[str] = set()
         self._is_reported, self._reported = False, 0.0
 
     def run(self) -> NoReturn:
