@@ -127,7 +127,9 @@ class FolderWatch:
     """
 
     def __init__(self, inputs: Sequence[Path], left_out: Sequence[Path], is_known: IsKnown) -> None:
-        self._inputs = [_Folder(str(given.absolute()), True, _resolved(left_out)) for given in inputs]
+        self._inputs = [
+            _Folder(str(given.absolute()), True, _resolved(left_out)) for given in inputs
+        ]
         for given in inputs:
             if not given.is_dir():
                 raise DataError(f"--input {given} is no folder, which --watch needs")

@@ -112,7 +112,8 @@ class _Watch:
         self.report()
         tables = Tables.appended_to(self._options.save_path)
         where, n_known = " ".join(map(str, self._options.input)), self._folders.n_known
-        print(one_line(f"{self._options.model.stem}: watching {where}; {n_known} images are known"))
+        line = f"{self._options.model.stem}: watching {where}; {n_known} images are known"
+        print(one_line(line), flush=True)
         while True:
             check_stop()
             arrivals = self._folders.poll(self._options.batch_size)
