@@ -221,7 +221,7 @@ def _store_as_half(model: Any) -> None:
             raise ModelError("float16 cannot hold the model's values: store them as float32")
         stored = ir.Value(name=f"{value.name}_half", const_value=ir.tensor(half))
         stored.shape, stored.type = value.shape, ir.TensorType(ir.DataType.FLOAT16)
-        cast = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)})
+        cast = ir.Node("", "Cast", [stored], [ir.AttrInt64("to", int(ir.DataType.FLOAT))])
         ir.convenience.replace_all_uses_with(value, cast.outputs[0])
         del graph.initializers[value.name]
         graph.register_initializer(stored)
