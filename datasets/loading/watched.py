@@ -130,12 +130,7 @@ class FolderWatch:
         self._inputs = [
             _Folder(str(given.absolute()), True, _resolved(left_out)) for given in inputs
         ]
-        for given in inputs:
-            if not given.is_dir():
-                raise DataError(f"--input {given} is no folder, which --watch needs")
-        names = [given.resolve().name for given in inputs]
-        if len(set(names)) < len(inputs):
-            raise DataError("--watch needs --input folders of different names")
+        names = check_folders(inputs)
         prefixes = [f"{name}/" for name in names] if len(inputs) > 1 else [""]
         starts = [one.path.rstrip(os.sep) + os.sep for one in self._inputs]
         self._prefixes = dict(zip(starts, prefixes, strict=True))
@@ -251,6 +246,21 @@ class FolderWatch:
             if stamp is not None and stamp != self._known.get(path, stamp):
                 del self._known[path]
                 self._waiting[path] = _Waiting(stamp, now)
+
+
+def check_folders(inputs: Sequence[Path]) -> list[str]:
+    """The names of folders that can be watched together.
+
+    Raises:
+        DataError: one is no folder, or two have the same name.
+    """
+    for given in inputs:
+        if not given.is_dir():
+            raise DataError(f"--input {given} is no folder, which --watch needs")
+    names = [given.resolve().name for given in inputs]
+    if len(set(names)) < len(inputs):
+        raise DataError("--watch needs --input folders of different names")
+    return names
 
 
 def _resolved(paths: Sequence[Path]) -> frozenset[Path]:

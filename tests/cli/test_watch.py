@@ -216,6 +216,7 @@ def test_bad_options(options, words: str, follow, tmp_path: Path, capsys) -> Non
         status = error.code
     expect_one_line(capsys, status, words)
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["0.png"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_results_do_not_go_among_the_images(model_file: Path, tmp_path: Path, capsys) -> None:

@@ -18,7 +18,7 @@ from typing import NoReturn
 import torch
 
 from datasets.loading.unlabelled import FolderBatch, read_batch
-from datasets.loading.watched import Arrival, FolderWatch, Stamp
+from datasets.loading.watched import Arrival, FolderWatch, Stamp, check_folders
 from padim.parallel.process_group import ProcessGroup
 from utils.errors import OptionError
 from utils.prediction.end_report import Tally, drift_of, facts_of, print_end, write_report
@@ -62,6 +62,7 @@ def watch(options: PredictOptions) -> int:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise OptionError("--watch is for one process; start predict.py without torchrun")
     check_place(options)
+    check_folders(options.input)  # before anything is loaded or written
     with ExitStack() as stack:
         parts = load_parts(options, device, ())
         is_going_on = not options.overwrite and (options.save_path / "summary.json").is_file()
