@@ -1,34 +1,61 @@
-"""A fitted model as one graph for ONNX, from crops to maps and image scores.
+"""A fitted model as one graph for ONNX, from images to maps, scores, p-values and decisions.
 
-The same steps as ``PaDiM.forward``, without its blocks and its in-place work, which a graph cannot
+The same steps as ``PaDiM.predict``, without its blocks and its in-place work, which a graph cannot
 have. Only this module needs the packages ``onnx`` and ``onnxscript``.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from padim import __version__
 from padim.anomaly_map import image_scores
 from padim.errors import ModelError, NotFittedError
 from padim.gaussian import PatchGaussian, mahalanobis
 from padim.model import PaDiM
+from padim.onnx_resize import ResizeAndCrop
+from padim.region_of_interest import packed
 
 OPSET = 18
+INPUT_TYPES = ("image", "uint8", "normalised")
+OUTPUTS = ("anomaly_map", "image_score", "p_value", "is_defective")
 # A protocol buffer ends at 2 GiB; the rest of the graph has room in what is left.
 MAX_BYTES_INSIDE = 2**31 - 64 * 2**20
+MIN_HALF_SIZE = 2**16  # values; smaller tensors save nothing as float16
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a graph takes, and how it decides.
+
+    Attributes:
+        input_type: ``image``, images uint8 (B, h, w, 3) of any size; ``uint8``, crops
+            (B, 3, crop, crop); or ``normalised``, float32 crops as the network takes them.
+        false_positive_rate: of the decision; at least 1 / (n + 1) for n training images.
+        is_half: whether large tensors are stored as float16. They are computed with in float32.
+    """
+
+    input_type: str = "image"
+    false_positive_rate: float = 0.01
+    is_half: bool = False
 
 
 class ScoringGraph(nn.Module):
-    """What ``PaDiM.forward`` does, in operations that ONNX has.
+    """What ``PaDiM.predict`` does, in operations that ONNX has.
 
     Args:
         model: fitted; it is left as it is.
-        is_normalised: whether the graph takes float32 crops that are normalised already, instead of
-            uint8 ones.
+        options: what the graph takes, and how it decides.
 
     Raises:
         ModelError: the network is not of float32, the only precision that all runtimes have.
@@ -38,8 +65,9 @@ class ScoringGraph(nn.Module):
     factor: torch.Tensor
     image_mean: torch.Tensor
     image_std: torch.Tensor
+    normal_scores: torch.Tensor | None
 
-    def __init__(self, model: PaDiM, is_normalised: bool = False) -> None:
+    def __init__(self, model: PaDiM, options: GraphOptions = GraphOptions()) -> None:
         super().__init__()
         if model.backbone.precision != "float32":
             raise ModelError(
@@ -58,38 +86,74 @@ class ScoringGraph(nn.Module):
             colours = torch.tensor(getattr(self.backbone, name), dtype=torch.float32)
             self.register_buffer(f"image_{name}", colours.view(3, 1, 1))
         self.epsilon = gaussian.epsilon if gaussian.is_low_rank else None
-        self.is_normalised = is_normalised
+        self.input_type = options.input_type
+        self.resize_and_crop = ResizeAndCrop(model.preprocessing)
+        calibration = model.calibration
+        self.register_buffer(
+            "normal_scores", None if calibration is None else calibration.image_scores.cpu()
+        )
+        rate = options.false_positive_rate
+        self.threshold = None if calibration is None else calibration.image_threshold(rate)
 
-    def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Crops (B, 3, crop, crop) to maps (B, crop, crop) and image scores (B,), float32."""
-        if not self.is_normalised:
-            crops = (crops.to(torch.float32) / 255 - self.image_mean) / self.image_std
-        embeddings = self.embedding.patches(self.backbone(crops))
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Images, as ``GraphOptions.input_type`` says, to what ``OUTPUTS`` names.
+
+        Returns:
+            Maps (B, crop, crop) and image scores (B,), float32; of a calibrated model also
+            p-values (B,), float32, and whether each image is defective, bool (B,).
+        """
+        if self.input_type == "image":
+            images = self.resize_and_crop(images)
+        if self.input_type != "normalised":
+            images = (images.to(torch.float32) / 255 - self.image_mean) / self.image_std
+        embeddings = self.embedding.patches(self.backbone(images))
         distances = mahalanobis(embeddings, self.mean, self.factor, self.epsilon)
         maps = self.anomaly_map(distances)
-        return maps, image_scores(maps)
+        scores = image_scores(maps)
+        if self.normal_scores is None or self.threshold is None:
+            return maps, scores
+        # As Calibration.p_values counts: a graph has no binary search.
+        as_high = (self.normal_scores >= scores[:, None]).to(torch.float32).sum(dim=1)
+        p_values = (1 + as_high) / (1 + len(self.normal_scores))
+        return maps, scores, p_values, scores > self.threshold
+
+    def example(self, side: int) -> torch.Tensor:
+        """An input that shows the exporter its shape, and the axes that may vary by their names.
+
+        The exporter takes a size of one for a constant.
+        """
+        if self.input_type == "image":
+            return torch.zeros(2, side + 1, side + 2, 3, dtype=torch.uint8)
+        is_crop = self.input_type == "uint8"
+        return torch.zeros(2, 3, side, side, dtype=torch.uint8 if is_crop else torch.float32)
 
 
-def write_onnx(model: PaDiM, folder: Path, name: str, is_normalised: bool = False) -> list[Path]:
+def write_onnx(
+    model: PaDiM,
+    folder: Path,
+    name: str,
+    options: GraphOptions = GraphOptions(),
+    properties: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write a model as ``folder/name``, and beside it ``name.data`` where it is beyond 2 GiB.
 
     Args:
         model: fitted.
         folder: an empty one; the two files are tied by their names, so they are not renamed.
         name: of the graph's file.
-        is_normalised: as in ``ScoringGraph``.
+        options: what the graph takes, and how it decides.
+        properties: what else the graph's ``metadata_props`` say, beside ``graph_properties``.
 
     Returns:
         The files written, the graph last.
 
     Raises:
-        ModelError: the packages are not installed.
+        ModelError: the packages are not installed, or float16 cannot hold a value.
     """
     check_packages()
-    graph = ScoringGraph(model, is_normalised).eval()
-    side = model.config.crop
-    # The exporter takes a batch size of one for a constant.
-    example = torch.zeros(2, 3, side, side, dtype=torch.float32 if is_normalised else torch.uint8)
+    graph = ScoringGraph(model, options).eval()
+    example = graph.example(model.config.crop)
+    axes = ("batch", "height", "width") if options.input_type == "image" else ("batch",)
     with torch.no_grad():
         program = torch.onnx.export(
             graph,
@@ -97,29 +161,93 @@ def write_onnx(model: PaDiM, folder: Path, name: str, is_normalised: bool = Fals
             dynamo=True,
             opset_version=OPSET,
             input_names=["image"],
-            output_names=["anomaly_map", "image_score"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            output_names=list(OUTPUTS[: 2 if graph.normal_scores is None else None]),
+            dynamic_shapes=({i: torch.export.Dim(axis, min=1) for i, axis in enumerate(axes)},),
             verbose=False,
         )
     assert program is not None
-    size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
+    if options.is_half:
+        _store_as_half(program.model)
+    program.model.metadata_props.update(graph_properties(model, options) | dict(properties or {}))
+    tensors = [value.const_value for value in program.model.graph.initializers.values()]
+    size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     program.save(folder / name, external_data=size > MAX_BYTES_INSIDE)
     data = folder / f"{name}.data"
     return [path for path in (data, folder / name) if path.exists()]
 
 
-def check_packages() -> None:
+def graph_properties(model: PaDiM, options: GraphOptions) -> dict[str, str]:
+    """What a graph says of itself: text by name."""
+    config, backbone = model.config, model.backbone
+    found: dict[str, object] = {
+        "padim_version": __version__,
+        "torch_version": torch.__version__,
+        "backbone": backbone.name,
+        "layers": "+".join(backbone.layers),
+        "weights_checksum": backbone.checksum,
+        "input_type": options.input_type,
+        "stored_as": "float16" if options.is_half else "float32",
+        "resize": config.resize,
+        "crop": config.crop,
+        "bits": config.bits,
+    }
+    if model.region is not None:
+        found["region_share"] = model.region.share
+        found["region"] = b64encode(packed(model.region.mask).numpy().tobytes()).decode()
+    if model.calibration is not None:
+        rate, calibration = options.false_positive_rate, model.calibration
+        found |= {
+            "n_training_images": len(calibration.image_scores),
+            "requested_false_alarm_rate": rate,
+            "false_alarm_rate": max(rate, calibration.finest_rate),
+            "image_threshold": calibration.image_threshold(rate),
+            "pixel_threshold": calibration.pixel_threshold(rate),
+        }
+    return {name: str(value) for name, value in found.items()}
+
+
+def _store_as_half(model: Any) -> None:
+    """Store large tensors of a graph as float16, each followed by a cast to float32.
+
+    Raises:
+        ModelError: a value is too large.
+    """
+    from onnxscript import ir
+
+    graph = model.graph
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor.dtype != ir.DataType.FLOAT or tensor.size < MIN_HALF_SIZE:
+            continue
+        with np.errstate(over="ignore"):
+            half = tensor.numpy().astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ModelError("float16 cannot hold the model's values: store them as float32")
+        stored = ir.Value(name=f"{value.name}_half", const_value=ir.tensor(half))
+        stored.shape, stored.type = value.shape, ir.TensorType(ir.DataType.FLOAT16)
+        cast = ir.Node("", "Cast", [stored], [ir.AttrInt64("to", int(ir.DataType.FLOAT))])
+        ir.convenience.replace_all_uses_with(value, cast.outputs[0])
+        del graph.initializers[value.name]
+        graph.register_initializer(stored)
+        graph.insert_before(graph[0], cast)
+
+
+def check_packages(is_run: bool = False) -> None:
     """Check that an export can be made.
+
+    Args:
+        is_run: whether the graph is also to be run.
 
     Raises:
         ModelError: a package is not installed.
     """
+    names = ("onnx", "onnxscript", *(("onnxruntime",) if is_run else ()))
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        for name in names:
+            import_module(name)
     except ImportError as error:
         raise ModelError(
-            f"an export needs the package {error.name}: python -m pip install onnx onnxscript"
+            f"an export needs the package {error.name}: python -m pip install {' '.join(names)}"
         ) from error
 
 

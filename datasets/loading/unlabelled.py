@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 
@@ -67,7 +68,10 @@ class FolderBatch:
 
 
 def find_images(
-    inputs: Sequence[Path], left_out: Sequence[Path] = (), unused: list[Skipped] | None = None
+    inputs: Sequence[Path],
+    left_out: Sequence[Path] = (),
+    unused: list[Skipped] | None = None,
+    option: str = "--input",
 ) -> list[FoundImage]:
     """All images in folders, however deep, and single files, in the order of their names.
 
@@ -80,6 +84,7 @@ def find_images(
         inputs: folders and files.
         left_out: folders inside the inputs that are not searched.
         unused: the files that are not used are added to it.
+        option: that gave the inputs, for messages.
 
     Raises:
         DataError: an input is missing, or there is no image.
@@ -91,7 +96,7 @@ def find_images(
     found = []
     for given in inputs:
         if not given.exists():
-            raise DataError(f"--input {given} does not exist")
+            raise DataError(f"{option} {given} does not exist")
         prefix = given.resolve().name if given.is_file() or len(inputs) > 1 else ""
         for path, name in _walk(given, prefix, skipped, seen, unused):
             found.append(FoundImage(path, _unlike(names, name)))
@@ -118,6 +123,13 @@ def read_batches(
         hooks: called on the way.
     """
     return BatchReader(Reading(plan, _Reader(preprocessing), _collate), num_workers, 1, hooks)
+
+
+def read_batch(
+    images: Sequence[FoundImage], preprocessing: Preprocessing, mapped: Callable[..., Any] = map
+) -> FolderBatch:
+    """Decode some images now; ``mapped`` may be that of a pool of threads."""
+    return _collate(list(mapped(_Reader(preprocessing), images)))
 
 
 class _Reader:

@@ -29,9 +29,27 @@ def parse_export_options(argv: Sequence[str] | None = None) -> ExportOptions:
     )
     parser.add_argument(
         "--input_type",
-        choices=("uint8", "normalised"),
-        default="uint8",
-        help="what the graph takes: uint8 crops, or float32 crops normalised as the network "
-        "takes them (default: %(default)s)",
+        choices=("image", "uint8", "normalised"),
+        default="image",
+        help="what the graph takes: uint8 images (B, h, w, 3) of any size, uint8 crops, or float32 "
+        "crops normalised as the network takes them (default: %(default)s)",
     )
-    return ExportOptions(**vars(parser.options(argv)))
+    common.add_rate(parser)
+    parser.add_argument(
+        "--float16",
+        action="store_true",
+        help="store large tensors as float16: half the size; they are computed with in float32",
+    )
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DIR|FILE",
+        help="compare the graph with the model on these images, print the largest differences, and "
+        "write no graph if they are too large",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing --output")
+    args = parser.options(argv)
+    args.verify = tuple(args.verify)
+    return ExportOptions(**vars(args))

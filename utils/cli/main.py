@@ -73,10 +73,14 @@ def predict(argv: Sequence[str] | None = None) -> int:
     options = parse_predict_options(argv)
 
     def work() -> int:
-        with tune_process(is_memory_flat=True):
+        # A watch holds few sizes of blocks, and a single image feels what giving them back takes.
+        with tune_process(is_memory_flat=not options.watch):
             from utils.prediction.judging import predict
-        return SOME_FAILED if predict(options) else 0
+            from utils.prediction.watch import watch
+        return SOME_FAILED if (watch if options.watch else predict)(options) else 0
 
+    if options.watch:
+        return guard(work, "what was judged is kept", "start again to go on")
     return guard(work, "maps written so far are kept", "--overwrite starts afresh")
 
 

@@ -26,13 +26,22 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> PredictOptions:
     )
     _add_data(parser.add_argument_group("data"))
     _add_judging(parser.add_argument_group("judging"))
-    common.add_running(parser).add_argument(
+    running = common.add_running(parser)
+    running.add_argument(
         "--overwrite", action="store_true", help="replace an earlier prediction in --save_path"
+    )
+    running.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on until stopped and judge images as they arrive in the folders of --input; what "
+        "is in --save_path already is not judged again",
     )
     args = parser.options(argv)
     args.input = tuple(args.input)
     if args.maps == "mvtec_ad2" and args.map_size != "original":
         parser.error("--maps mvtec_ad2 covers the original image: leave --map_size out")
+    if args.watch and args.maps == "mvtec_ad2":
+        parser.error("--watch does not go with --maps mvtec_ad2, which is for a whole test set")
     return PredictOptions(**vars(args))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datasets.region_of_interest import looked_at_text
@@ -15,7 +16,7 @@ from utils.prediction.overlay import LEVELS_PER_UNIT
 from utils.prediction.writer import ImageWriter
 from utils.report.command import command_line
 from utils.report.gallery import GalleryImage
-from utils.report.prediction_page import render_prediction_page
+from utils.report.prediction_page import PAGE_ROWS, render_prediction_page
 from utils.system.files import write_json, write_text
 
 
@@ -40,6 +41,42 @@ class Outcome:
     not_square: tuple[int, int] | None = None
 
 
+class Tally:
+    """The outcome so far.
+
+    Args:
+        n_kept: judgements with the highest scores that are kept.
+    """
+
+    def __init__(self, n_kept: int) -> None:
+        self._n_kept = n_kept
+        self._n_judged = self._n_defective = self._n_failed = self._n_not_square = 0
+        self._not_square: tuple[int, int] | None = None
+        self.worst: list[Judgement] = []
+
+    def add(self, judged: Sequence[Judgement], n_failed: int = 0) -> None:
+        """Count images that were judged, and some that failed."""
+        self._n_judged += len(judged)
+        self._n_defective += sum(bool(item.is_defective) for item in judged)
+        self._n_failed += n_failed
+        not_square = [item.size for item in judged if item.size[0] != item.size[1]]
+        self._n_not_square += len(not_square)
+        self._not_square = self._not_square or next(iter(not_square), None)
+        self.worst = highest(self._n_kept, [*self.worst, *judged])
+
+    @property
+    def outcome(self) -> Outcome:
+        """What was found so far."""
+        counts = self._n_judged, self._n_defective, self._n_failed
+        shapes = self._n_not_square, self._not_square
+        return Outcome(*counts, tuple(self.worst[:PAGE_ROWS]), *shapes)
+
+
+def highest(count: int, judged: Iterable[Judgement]) -> list[Judgement]:
+    """The highest scores first; of equal scores, the earlier image first."""
+    return heapq.nlargest(count, judged, key=lambda item: item.score)
+
+
 def write_report(
     model: PaDiM,
     writer: ImageWriter,
@@ -52,7 +89,7 @@ def write_report(
     options = writer.options
     drift = drift_of(model, writer.judge, outcome)
     warnings = [*warnings, *drift_lines(drift)]
-    facts = _facts(options, model, writer.judge, outcome, data)
+    facts = facts_of(options, model, writer.judge, outcome, data)
     facts["drift_p_value"] = None if drift is None else drift.p_value
     write_json(options.save_path / "summary.json", facts | {"versions": versions})
     page = render_prediction_page(
@@ -111,9 +148,10 @@ def looked_at(model: PaDiM) -> float:
     return share * (model.config.crop / model.config.resize) ** 2
 
 
-def _facts(
+def facts_of(
     options: PredictOptions, model: PaDiM, judge: Judge, outcome: Outcome, data: DataSummary
 ) -> dict[str, object]:
+    """What ``summary.json`` says, without the versions."""
     thresholds = judge.thresholds
     return {
         "model": str(options.model),

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.layouts import check_outside_classes
-from padim.onnx_graph import check_packages, write_onnx
+from padim.onnx_graph import GraphOptions, check_packages, write_onnx
 from padim.storage.files import naming, sweep, temporary_folder
 from padim.storage.model_file import load_model
 from utils.errors import OptionError
+from utils.prediction.judge import Judge
 from utils.prediction.options import ExportOptions
+from utils.prediction.parity import find_verified, verify
 from utils.system.console import UNTRAINED, warn
 
 GRAPH_BYTES = 2**26  # more than any graph has whose tensors are in a file of their own
@@ -25,25 +27,46 @@ def export(options: ExportOptions) -> None:
     Raises:
         ModelError, OptionError: something given cannot be used, or a package is missing.
     """
-    check_packages()  # before a model of several gigabytes is read
+    check_packages(bool(options.verify))  # before a model of several gigabytes is read
     output = options.output
     _check_output(options)
+    verified = find_verified(options.verify)
     model = load_model(options.model, weights=options.weights)
-    warn([UNTRAINED] * model.backbone.is_untrained)
+    assert model.embedding is not None
+    judge = Judge(model.calibration, options.false_alarm_rate, model.embedding.dim)
+    warn([UNTRAINED] * model.backbone.is_untrained + judge.doubts())
     output.parent.mkdir(parents=True, exist_ok=True)
     sweep(output.parent)
-    is_normalised, had_data = options.input_type == "normalised", _has_data(output)
+    form = GraphOptions(options.input_type, options.false_alarm_rate, options.float16)
+    had_data = _has_data(output)
     with naming(output), temporary_folder(output.parent) as folder:
         with _quiet_exporter():
-            written = write_onnx(model, folder, output.name, is_normalised)
+            properties = {"class": options.model.stem}
+            written = write_onnx(model, folder, output.name, form, properties)
+        report = verify(model, folder / output.name, form, verified)
+        for path in written:
+            _check_free(output.with_name(path.name), options.overwrite)
         for path in written:  # the graph last: if it exists, its data does
             path.replace(output.with_name(path.name))
     if len(written) == 1 and had_data:  # an earlier, larger model left its data here
         _data(output).unlink(missing_ok=True)
-    side = model.config.crop
+    size = sum(output.with_name(path.name).stat().st_size for path in written)
     names = " and ".join(str(output.with_name(path.name)) for path in reversed(written))
-    image = f"{options.input_type} image (B, 3, {side}, {side})"
-    print(f"{names}: {image} to anomaly_map and image_score")
+    print(f"{names}: {size / 2**20:.0f} MiB, {_takes(form, model.config.crop)} to {_gives(judge)}")
+    print(report, end="")
+
+
+def _takes(form: GraphOptions, side: int) -> str:
+    if form.input_type == "image":
+        return "uint8 images (B, h, w, 3) of any size"
+    return f"{form.input_type} crops (B, 3, {side}, {side})"
+
+
+def _gives(judge: Judge) -> str:
+    if judge.thresholds is None:
+        return "anomaly_map and image_score"
+    rate = f"at a false alarm rate of {judge.thresholds.rate:.3g}"
+    return f"anomaly_map, image_score, p_value and is_defective {rate}"
 
 
 def _check_output(options: ExportOptions) -> None:
@@ -63,6 +86,14 @@ def _check_output(options: ExportOptions) -> None:
         for used in (options.model, *weights):
             if path.exists() and used.exists() and path.samefile(used):
                 raise OptionError(f"--output {path} is {used}, which is read; give another file")
+    _check_free(output, options.overwrite)
+
+
+def _check_free(path: Path, is_replaced: bool) -> None:
+    if path.exists() and not is_replaced:
+        raise OptionError(
+            f"--output {path} exists already: give --overwrite to replace it, or another file"
+        )
 
 
 def _has_data(output: Path) -> bool:

@@ -29,6 +29,7 @@ class PredictOptions:
         num_workers: decoding processes; 0 decodes in the main process.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         overwrite: whether an earlier prediction in ``save_path`` is replaced.
+        watch: whether to go on until stopped, and judge images as they arrive.
     """
 
     model: Path
@@ -45,6 +46,7 @@ class PredictOptions:
     num_workers: int
     device: str
     overwrite: bool
+    watch: bool
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,18 @@ class ExportOptions:
         model: file of a fitted model.
         weights: ``imagenet``, ``random`` or the path of a file; None for those of the model.
         output: the ``.onnx`` file to write.
-        input_type: ``uint8`` or ``normalised``, what the graph takes.
+        input_type: ``image``, ``uint8`` or ``normalised``, what the graph takes.
+        false_alarm_rate: false positive rate asked for, above 0 and below 1.
+        float16: whether large tensors are stored as float16.
+        verify: images, and folders of images, that the graph is compared with the model on.
+        overwrite: whether an existing file is replaced.
     """
 
     model: Path
     weights: str | None
     output: Path
     input_type: str
+    false_alarm_rate: float
+    float16: bool
+    verify: tuple[Path, ...]
+    overwrite: bool

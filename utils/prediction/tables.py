@@ -1,9 +1,15 @@
-"""The tables of a prediction, filled as the images are judged: scores, regions, failures."""
+"""The tables of a prediction, filled as the images are judged: scores, regions, failures.
+
+A prediction writes them under other names until its end. A watch appends to them batch by batch;
+scores.csv comes last, so that the images it has are those whose rows are complete in all.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +40,25 @@ class Tables:
     failed: Any
     regions: Any
     lines: TextIO
+    _appended: tuple[_Appended, ...] = ()
+
+    @classmethod
+    def appended_to(cls, folder: Path) -> Tables:
+        """Go on with the tables of a watch, or begin them; ``commit`` adds what was filled in."""
+        heads = {"regions.csv": REGIONS, "regions.jsonl": (), "failed.csv": FAILED}
+        heads |= {"scores.csv": SCORES}
+        files = [_Appended(folder / name, columns) for name, columns in heads.items()]
+        regions, failed, scores = (
+            csv.writer(file, lineterminator="\n") for file in (files[0], *files[2:])
+        )
+        tables = cls(scores, failed, regions, files[1], tuple(files))
+        tables.commit()
+        return tables
+
+    def commit(self) -> None:
+        """Write what a watch has filled in to the disk; scores.csv last."""
+        for file in self._appended:
+            file.commit()
 
     @classmethod
     @contextmanager
@@ -59,6 +84,66 @@ class Tables:
     def add_failed(self, name: str, reason: str) -> None:
         """Add an image that could not be judged or written."""
         self.failed.writerow((name, reason))
+
+
+class _Appended(io.StringIO):
+    """Rows that are added to a file together; a new one begins with its columns."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        super().__init__()
+        self._path, self._head = path, ",".join(columns) + "\n" if columns else ""
+
+    def commit(self) -> None:
+        rows = self.getvalue()
+        if not rows and self._path.exists():
+            return
+        with self._path.open("ab") as file:
+            head = "" if file.tell() else self._head
+            file.write((head + rows).encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        self.seek(0)
+        self.truncate()
+
+
+def recover(folder: Path) -> Iterator[Judgement]:
+    """Cut the tables of a watch back to the images that are complete, and yield these.
+
+    A process that was killed leaves a part of a row, or rows of images that scores.csv lacks. The
+    judgements have no regions.
+    """
+    n_images = max(0, _cut(folder / "scores.csv") - 1)
+    _cut(folder / "regions.jsonl", n_images, is_csv=False)
+    n_regions = 0
+    if n_images:
+        with (folder / "regions.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                found = json.loads(line)
+                n_regions += len(found["regions"] or ())
+                is_defective = {"defective": True, "normal": False, None: None}[found["decision"]]
+                size = found["width"], found["height"]
+                judged = found["path"], found["score"], found["p_value"], is_defective, size
+                yield Judgement(*judged)
+    _cut(folder / "regions.csv", 1 + n_regions)
+    _cut(folder / "failed.csv")
+
+
+def _cut(path: Path, most: int | None = None, is_csv: bool = True) -> int:
+    """Leave a table its first ``most`` rows that are complete, and return how many it has.
+
+    A field in quotes may hold the end of a line.
+    """
+    if not path.exists():
+        return 0
+    n_rows = end = at = n_quotes = 0
+    with path.open("r+b") as file:
+        for line in file:
+            at += len(line)
+            n_quotes += line.count(b'"') if is_csv else 0
+            if line.endswith(b"\n") and n_quotes % 2 == 0 and n_rows != most:
+                n_rows, end = n_rows + 1, at
+        file.truncate(end)
+    return n_rows
 
 
 @contextmanager
