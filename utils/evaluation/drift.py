@@ -1,13 +1,20 @@
-"""Drift: whether more images are called defective than normal ones like the training images would.
+"""Drift: whether images score higher than normal ones like the training images would.
+
+Two questions are asked. Are too many images flagged? And do the others, which are called normal,
+lie too high among the training images? Images that are flagged with good reason do not bear on the
+second one.
 
 The threshold is the m-th highest of the N leave-one-out scores, m = rate * (N + 1). If n new images
 come from the same source, the share of that source above the threshold has the distribution
 Beta(m, N + 1 - m), so that the number flagged is beta-binomial. A plain binomial test would forget
 that the threshold itself was learned, and report large folders that are like the training images.
+Likewise the share between the k-th highest score and the threshold, of all that is not above the
+threshold, has the distribution Beta(k - m, N + 1 - k).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, fsum, lgamma
 
@@ -16,31 +23,59 @@ REPORTED = 0.01  # a p-value below this is reported
 
 @dataclass(frozen=True)
 class Drift:
-    """How many of some images are flagged, and how likely that is without drift.
+    """How many of some images score high, and how likely that is without drift.
 
     Attributes:
         n_flagged: images with a score above the image threshold.
+        n_upper: other images, with a score above the median of the training images' scores that are
+            not above the threshold.
         n_images: all images.
         rate: false positive rate of the image threshold.
         n_training: leave-one-out scores that the threshold was learned from.
     """
 
     n_flagged: int
+    n_upper: int
     n_images: int
     rate: float
     n_training: int
 
+    @classmethod
+    def of(cls, p_values: Mapping[float, int], rate: float, n_training: int) -> Drift:
+        """Count some images.
+
+        Args:
+            p_values: how many images have each p-value, a multiple of 1 / (n_training + 1).
+            rate: false positive rate of the image threshold.
+            n_training: leave-one-out scores that the threshold was learned from.
+        """
+        ranks = [(round(p_value * (n_training + 1)), n) for p_value, n in p_values.items()]
+        flagged, upper = _ranks(rate, n_training)
+        n_flagged = sum(n for rank, n in ranks if rank <= flagged)
+        n_upper = sum(n for rank, n in ranks if flagged < rank <= upper)
+        return cls(n_flagged, n_upper, sum(p_values.values()), rate, n_training)
+
     @property
     def p_value(self) -> float:
-        """One-sided and exact: how likely so many or more are flagged, if all are normal."""
-        m = min(max(1, int(self.rate * (self.n_training + 1) + 1e-9)), self.n_training)
-        n, rest = self.n_images, self.n_training + 1 - m
+        """One-sided: how likely such a count, or one more extreme, is if all images are normal.
 
-        def log_chance(k: int) -> float:
-            choices = -lgamma(k + 1) - lgamma(n - k + 1) + lgamma(n + 1)
-            return choices + _log_beta(k + m, n - k + rest) - _log_beta(m, rest)
+        The smaller of two exact p-values, twice: for two questions were asked (Bonferroni).
+        """
+        return min(1.0, 2 * min(self.flagged_p_value, self.upper_p_value))
 
-        return min(1.0, fsum(exp(log_chance(k)) for k in range(self.n_flagged, n + 1)))
+    @property
+    def flagged_p_value(self) -> float:
+        """How likely so many or more are flagged."""
+        m, _ = _ranks(self.rate, self.n_training)
+        return _tail(self.n_flagged, self.n_images, m, self.n_training + 1 - m)
+
+    @property
+    def upper_p_value(self) -> float:
+        """How likely so many or more of those called normal are in the upper half."""
+        m, k = _ranks(self.rate, self.n_training)
+        if k == m:  # no training image is below the threshold
+            return 1.0
+        return _tail(self.n_upper, self.n_images - self.n_flagged, k - m, self.n_training + 1 - k)
 
     def line(self, what: str) -> str | None:
         """What is said of it to users; None if nothing has to be said.
@@ -50,11 +85,36 @@ class Drift:
         """
         if self.p_value >= REPORTED:
             return None
-        share = 100 * self.n_flagged / self.n_images
+        if self.flagged_p_value <= self.upper_p_value:
+            share = 100 * self.n_flagged / self.n_images
+            return (
+                f"{share:.0f} % of {what} ({self.n_flagged} of {self.n_images}) are flagged where "
+                f"{100 * self.rate:.2g} % were promised"
+            )
+        n_normal = self.n_images - self.n_flagged
         return (
-            f"{share:.0f} % of {what} ({self.n_flagged} of {self.n_images}) are flagged where "
-            f"{100 * self.rate:.2g} % were promised"
+            f"of {what}, {n_normal} are called normal, and {self.n_upper} of these score above the "
+            "median of the training images, where half were expected"
         )
+
+
+def _ranks(rate: float, n_training: int) -> tuple[int, int]:
+    """The highest rank that is flagged, and the highest of the upper half of the others.
+
+    Rank 1 is the highest score; a training image has the rank that its p-value stands for.
+    """
+    flagged = min(max(1, int(rate * (n_training + 1) + 1e-9)), n_training)
+    return flagged, flagged + (n_training + 1 - flagged) // 2
+
+
+def _tail(count: int, n: int, a: float, b: float) -> float:
+    """The chance of ``count`` or more of ``n`` by the beta-binomial distribution."""
+
+    def log_chance(k: int) -> float:
+        choices = -lgamma(k + 1) - lgamma(n - k + 1) + lgamma(n + 1)
+        return choices + _log_beta(k + a, n - k + b) - _log_beta(a, b)
+
+    return min(1.0, fsum(exp(log_chance(k)) for k in range(count, n + 1)))
 
 
 def _log_beta(a: float, b: float) -> float:

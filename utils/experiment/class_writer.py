@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -151,13 +152,10 @@ class RunClassWriter:
 
 def _drift(record: ClassRecord, model: PaDiM) -> list[str]:
     """What is said of good test images that are unlike the training images."""
-    good = [image for image in record.images if image.label == 0]
     if model.calibration is None or record.image_threshold is None:
         return []
-    flagged, n_training = (
-        sum(bool(one.is_defective) for one in good),
-        len(model.calibration.image_scores),
-    )
-    drift = Drift(flagged, len(good), record.image_threshold.rate, n_training)
-    line = drift.line("the good test images")
+    good = (image for image in record.images if image.label == 0)
+    p_values = Counter(image.p_value for image in good if image.p_value is not None)
+    n_training = len(model.calibration.image_scores)
+    line = Drift.of(p_values, record.image_threshold.rate, n_training).line("the good test images")
     return [] if line is None else [f"{line}: they are not like the training images"]
