@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from padim import __version__
@@ -24,7 +26,6 @@ from padim.errors import ModelError, NotFittedError
 from padim.gaussian import PatchGaussian, mahalanobis
 from padim.model import PaDiM
 from padim.onnx_resize import ResizeAndCrop
-from padim.region_of_interest import packed
 
 OPSET = 18
 INPUT_TYPES = ("image", "uint8", "normalised")
@@ -191,9 +192,6 @@ def graph_properties(model: PaDiM, options: GraphOptions) -> dict[str, str]:
         "crop": config.crop,
         "bits": config.bits,
     }
-    if model.region is not None:
-        found["region_share"] = model.region.share
-        found["region"] = b64encode(packed(model.region.mask).numpy().tobytes()).decode()
     if model.calibration is not None:
         rate, calibration = options.false_positive_rate, model.calibration
         found |= {
@@ -203,6 +201,10 @@ def graph_properties(model: PaDiM, options: GraphOptions) -> dict[str, str]:
             "image_threshold": calibration.image_threshold(rate),
             "pixel_threshold": calibration.pixel_threshold(rate),
         }
+    if model.region is not None:
+        picture, file = Image.fromarray(model.region.mask.cpu().numpy()), BytesIO()
+        picture.save(file, format="PNG")
+        found["region"] = b64encode(file.getvalue()).decode()
     return {name: str(value) for name, value in found.items()}
 
 
