@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Outcome:
         n_defective: those of them that are defective; 0 without thresholds.
         n_failed: images that could not be read, or whose files could not be written.
         worst: the judgements with the highest scores, highest first.
+        p_values: how many images have each p-value; empty without thresholds.
         n_not_square: images that were squashed, for they are resized to a square.
         not_square: width and height of one of these; None without any.
     """
@@ -37,6 +39,7 @@ class Outcome:
     n_defective: int
     n_failed: int
     worst: tuple[Judgement, ...]
+    p_values: Mapping[float, int]
     n_not_square: int = 0
     not_square: tuple[int, int] | None = None
 
@@ -52,6 +55,7 @@ class Tally:
         self._n_kept = n_kept
         self._n_judged = self._n_defective = self._n_failed = self._n_not_square = 0
         self._not_square: tuple[int, int] | None = None
+        self._p_values: Counter[float] = Counter()  # of which there are few
         self.worst: list[Judgement] = []
 
     def add(self, judged: Sequence[Judgement], n_failed: int = 0) -> None:
@@ -59,6 +63,7 @@ class Tally:
         self._n_judged += len(judged)
         self._n_defective += sum(bool(item.is_defective) for item in judged)
         self._n_failed += n_failed
+        self._p_values.update(item.p_value for item in judged if item.p_value is not None)
         not_square = [item.size for item in judged if item.size[0] != item.size[1]]
         self._n_not_square += len(not_square)
         self._not_square = self._not_square or next(iter(not_square), None)
@@ -69,7 +74,7 @@ class Tally:
         """What was found so far."""
         counts = self._n_judged, self._n_defective, self._n_failed
         shapes = self._n_not_square, self._not_square
-        return Outcome(*counts, tuple(self.worst[:PAGE_ROWS]), *shapes)
+        return Outcome(*counts, tuple(self.worst[:PAGE_ROWS]), Counter(self._p_values), *shapes)
 
 
 def highest(count: int, judged: Iterable[Judgement]) -> list[Judgement]:
@@ -107,7 +112,7 @@ def drift_of(model: PaDiM, judge: Judge, outcome: Outcome) -> Drift | None:
     if model.calibration is None or judge.thresholds is None:
         return None
     n_training = len(model.calibration.image_scores)
-    return Drift(outcome.n_defective, outcome.n_judged, judge.thresholds.rate, n_training)
+    return Drift.of(outcome.p_values, judge.thresholds.rate, n_training)
 
 
 def drift_lines(drift: Drift | None) -> list[str]:
