@@ -10,6 +10,7 @@ One module per step, data going one way:
     anomaly_map    distances        -> anomaly map (B, crop, crop) and image score
     calibration    leave-one-out scores of the training images -> thresholds and p-values
     regions        anomaly map      -> where the defect is, in pixels of the original image
+    crop_model     the steps in this order: crops -> maps and scores
     model          all of it as one object: fit, score, predict, save, load
 
 ``reference`` has the equations in NumPy float64, one function each. Behind the method stand
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from padim.backbones import Backbone
     from padim.config import PaDiMConfig
     from padim.errors import ImageError, ModelError, NotFittedError, PaDiMError
-    from padim.model import PaDiM, Prediction
+    from padim.model import PaDiM
+    from padim.prediction import Prediction
     from padim.regions import Region
 
 __version__ = "1.0.0"
@@ -56,7 +58,7 @@ _MODULES = {
     "PaDiM": "model",
     "PaDiMConfig": "config",
     "PaDiMError": "errors",
-    "Prediction": "model",
+    "Prediction": "prediction",
     "Region": "regions",
 }
 

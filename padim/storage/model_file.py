@@ -16,7 +16,6 @@ import torch
 from padim.backbones import Backbone
 from padim.calibration import Calibration
 from padim.config import PaDiMConfig
-from padim.embedding import PatchEmbedding
 from padim.errors import ModelError, NotFittedError, short_text
 from padim.gaussian import PatchGaussian
 from padim.linalg import pack_triangles, unpack_triangles
@@ -111,22 +110,7 @@ def load_model(
         backbone = _load_backbone(header, weights, path)
     if device is not None:
         backbone = backbone.to(device)
-    expected, found = (
-        f"{name} {'+'.join(layers)} in {precision}, weights {checksum}, images normalised by "
-        f"mean {list(mean)} and std {list(std)}"
-        for name, layers, precision, checksum, mean, std in (
-            (
-                *(header.backbone, header.layers, header.network_precision),
-                *(header.weights_checksum, header.mean, header.std),
-            ),
-            (
-                *(backbone.name, backbone.layers, backbone.precision),
-                *(backbone.checksum, backbone.mean, backbone.std),
-            ),
-        )
-    )
-    if found != expected:
-        raise ModelError(f"model {path} was fitted with {expected}; this is {found}")
+    _check_backbone(header, backbone, path)
     config = PaDiMConfig(**header.config)
     # The map of a crop takes memory; so first whether a crop of this size has such a grid.
     if (
@@ -151,14 +135,33 @@ def _load_backbone(header: ModelHeader, weights: str | None, path: Path) -> Back
     return Backbone(header.backbone, chosen, header.layers, precision=header.network_precision)
 
 
+def _check_backbone(header: ModelHeader, backbone: Backbone, path: Path) -> None:
+    """Check that a network is the one that a model was fitted with."""
+    expected, found = (
+        f"{name} {'+'.join(layers)} in {precision}, weights {checksum}, images normalised by "
+        f"mean {list(mean)} and std {list(std)}"
+        for name, layers, precision, checksum, mean, std in (
+            (
+                *(header.backbone, header.layers, header.network_precision),
+                *(header.weights_checksum, header.mean, header.std),
+            ),
+            (
+                *(backbone.name, backbone.layers, backbone.precision),
+                *(backbone.checksum, backbone.mean, backbone.std),
+            ),
+        )
+    )
+    if found != expected:
+        raise ModelError(f"model {path} was fitted with {expected}; this is {found}")
+
+
 def _fill(model: PaDiM, header: ModelHeader, tensors: Tensors) -> None:
     """Give a new model what was learned; the Gaussians stay on the CPU if the GPU is full."""
     device = model.device
     if "region" in tensors:
-        model._look_at(unpacked(tensors["region"], model.config.crop))
+        model.look_at(unpacked(tensors["region"], model.config.crop))
     reduction = Reduction(tensors.get("ids"), tensors.get("projection"))
-    positions = None if model.region is None else model.region.positions
-    model.embedding = PatchEmbedding(model.backbone.channels, reduction, positions).to(device)
+    model.embedding = model.embedding_of(reduction, model.region)
     mean, factor = tensors["mean"], tensors["factor"]
     factor = factor.float()
     if not header.is_low_rank:
