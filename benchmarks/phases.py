@@ -123,8 +123,10 @@ def phases(args: argparse.Namespace, data: Path, device: torch.device) -> list[t
         )
     ready = [model.embedding(model.features(batch)).flatten(1, 2) for batch in test]
     timed("score: distances", n_test, lambda: [model.gaussian(batch) for batch in ready])
-    found = [model.gaussian(batch) for batch in ready]
-    maps = torch.cat(timed("score: maps", n_test, lambda: [model.anomaly_map(d) for d in found]))
+    distances = [model.gaussian(batch) for batch in ready]
+    maps = torch.cat(
+        timed("score: maps", n_test, lambda: [model.anomaly_map(d) for d in distances])
+    )
     shown = images[n_train:].permute(0, 2, 3, 1).contiguous().numpy()
     scored = ClassScores(shown, masks.numpy(), maps, image_scores(maps).cpu().numpy())
     is_good, threshold = ~masks.flatten(1).any(dim=1), float(maps.quantile(0.99))
