@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from utils.system.process import exit_now, tune_process
 
+BATCH = 8  # as predict.py's network takes them
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -35,16 +37,18 @@ def main() -> None:
     args.save_path.mkdir(parents=True, exist_ok=True)
     model = PaDiM(Backbone(args.backbone, args.weights))
     images = [path for folder in args.input for path in sorted(folder.rglob("*.png"))]
-    for number, path in enumerate(images):
-        pixels = read_image(path)
-        feature_map = model.features(model.preprocessing.crop_of(pixels)[None])[0][0, 0].numpy()
-        height, width = pixels.shape[:2]
-        levels = Image.fromarray(feature_map).resize((width, height), Image.Resampling.BILINEAR)
-        scaled = np.asarray(levels) * (8000 / max(1e-6, float(feature_map.max())))
-        map_file = args.save_path / f"{number}_map.png"
-        map_file.write_bytes(encode_png(scaled.clip(0, 65535).astype(np.uint16)))
-        (args.save_path / f"{number}_overlay.png").write_bytes(encode_png(pixels))
-        Image.fromarray(pixels).save(args.save_path / f"{number}.jpg", quality=90)
+    for first in range(0, len(images), BATCH):
+        batch = [read_image(path) for path in images[first : first + BATCH]]
+        crops = torch.stack([model.preprocessing.crop_of(pixels) for pixels in batch])
+        feature_maps = model.features(crops)[0][:, 0].numpy()
+        for number, (pixels, found) in enumerate(zip(batch, feature_maps, strict=True), first):
+            height, width = pixels.shape[:2]
+            levels = Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR)
+            scaled = np.asarray(levels) * (8000 / max(1e-6, float(found.max())))
+            map_file = args.save_path / f"{number}_map.png"
+            map_file.write_bytes(encode_png(scaled.clip(0, 65535).astype(np.uint16)))
+            (args.save_path / f"{number}_overlay.png").write_bytes(encode_png(pixels))
+            Image.fromarray(pixels).save(args.save_path / f"{number}.jpg", quality=90)
     exit_now(0)
 
 
