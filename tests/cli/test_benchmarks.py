@@ -56,3 +56,15 @@ def test_drawn_images_are_a_class_of_mvtecs_size(
     draw_large_class(tmp_path, n_train=3, side=40)
     item = read_class(tmp_path, "bottle")
     assert (len(item.train), len(item.test), item.has_masks) == (3, N_GOOD + N_DEFECTIVE, True)
+
+
+@LONG
+def test_pairs_are_compared_by_processor_time(tmp_path: Path) -> None:
+    draw_class(tmp_path / "data", "bottle")
+    run(
+        *("pairs.py", "outputs", "--data_path", tmp_path / "data", "--rounds", 1),
+        *("--save_path", tmp_path / "out"),
+    )
+    table = (tmp_path / "out/pairs_outputs.md").read_text()
+    assert "| without outputs |" in table
+    assert "| bare loop |" in table
