@@ -1,8 +1,8 @@
-"""Distances on the grid to an anomaly map of the crop's size, and its image score (section III-C).
+"""From distances on the grid to an anomaly map of the crop, and its score (section III-C).
 
 The map is upsampled bicubically and smoothed by a Gaussian. Both steps are linear and separable, so
-each axis has one matrix A (crop x H) that does both, and a map is A D A'. Outside the region that
-a model looks at, if it has one, D and the map are 0; ``map_weight`` has the rule for its border.
+each axis has one matrix A (crop x H) that does both, and a map is A D A'. Outside a region of
+interest, D and the map are 0; ``map_weight`` corrects the values at its border.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import nn
 
 from padim.region_of_interest import RegionOfInterest, map_weight
 
-ROWS = 1024  # of a matrix made at a time, which bounds the memory of a large crop
+ROWS = 1024  # rows of a matrix made at a time, to bound the memory of a large crop
 TRUNCATE = 4.0  # the smoothing kernel ends at this many sigmas, as SciPy's does
 
 
@@ -49,14 +49,14 @@ class AnomalyMap(nn.Module):
         places = weight = None
         if region is not None:
             n_inside = len(region.positions)
-            places = torch.full((grid[0] * grid[1],), n_inside)  # outside: that of a zero
+            places = torch.full((grid[0] * grid[1],), n_inside)  # outside: the padded zero
             places[region.positions.cpu()] = torch.arange(n_inside)
             weight = map_weight(self.rows, self.columns, region)
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, distances: torch.Tensor) -> torch.Tensor:
-        """Distances (B, P) at the positions looked at to anomaly maps (B, crop, crop)."""
+        """Compute anomaly maps (B, crop, crop) from distances (B, P)."""
         if self.places is None or self.weight is None:
             return self.rows @ distances.unflatten(1, self.grid) @ self.columns
         whole = nn.functional.pad(distances, (0, 1))[:, self.places].unflatten(1, self.grid)
@@ -71,7 +71,7 @@ def image_scores(maps: torch.Tensor) -> torch.Tensor:
 def upsampling_matrix(size: int, crop: int) -> torch.Tensor:
     """Bicubic interpolation of ``size`` values to ``crop``, as a float64 (crop, size) matrix.
 
-    The matrix is read off PyTorch's own interpolation of the identity along one axis.
+    The matrix is PyTorch's own interpolation of the identity.
     """
     identity = torch.eye(size, dtype=torch.float64)[None, None]
     return nn.functional.interpolate(identity, size=(crop, size), mode="bicubic")[0, 0]
@@ -85,7 +85,7 @@ def smoothing_matrix(size: int, sigma: float, rows: slice | None = None) -> torc
     Args:
         size: number of values.
         sigma: standard deviation; 0 for no smoothing.
-        rows: the rows of the matrix that are wanted; None for all.
+        rows: rows of the matrix to compute; None for all.
     """
     wanted = torch.arange(size)[rows or slice(None)][:, None]
     source = torch.arange(size)
@@ -95,8 +95,8 @@ def smoothing_matrix(size: int, sigma: float, rows: slice | None = None) -> torc
     offsets = torch.arange(-radius, radius + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     kernel /= kernel.sum()
-    # Beyond an edge the signal is mirrored, the edge's own value twice: d c b a|a b c d|d c. So it
-    # has the period 2 size, and the kernel is added up within one period.
+    # The signal is mirrored at its edges: d c b a|a b c d|d c. So it has the period 2 * size, and
+    # the kernel is folded into one period.
     period = 2 * size
     weights = torch.zeros(period, dtype=torch.float64).index_add_(0, offsets % period, kernel)
     return weights[(source - wanted) % period] + weights[(period - 1 - source - wanted) % period]

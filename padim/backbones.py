@@ -1,7 +1,7 @@
 """A frozen network as a backbone: the paper's three, and those of timm.
 
-``feature_network`` says what a network gives; the paper's three are in ``paper_backbones``.
-``timm/NAME`` is a network of the package timm: ``timm_backbones``.
+``feature_network`` defines the interface. The paper's networks are in ``paper_backbones``;
+``timm/NAME`` is a network of the package timm (``timm_backbones``).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from padim.paper_backbones import BACKBONES
 from padim.parallel import fork_safe
 from padim.weights import checksum
 
-# Layers that give an image the same digits wherever it is in a batch. Others are computed in
-# vectors across the whole batch, and the last few numbers one by one, which rounds differently.
+# Layers whose result for an image has the same digits at every place in a batch. Others are
+# vectorised across the batch, and the last few values, computed one by one, round differently.
 PLACE_FREE = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Identity)
 
 
 class Float32Module(nn.Module):
-    """A module that moves between devices, but stays float32: its numbers need the digits."""
+    """A module that moves between devices, but stays float32: it needs the precision."""
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         if fn(torch.empty(0, dtype=torch.float32)).dtype != torch.float32:
@@ -48,26 +48,27 @@ class Backbone(Float32Module):
             network of timm, such as ``timm/convnext_tiny`` or, with its weights named,
             ``timm/resnet50.a1_in1k``.
         weights: ``imagenet`` (downloaded once, then cached by PyTorch), ``random`` (drawn from
-            ``seed``; to try the program only), or the path of a file of weights, in which layers
+            ``seed``; to try the program only), or the path of a weights file, in which layers
             after the last feature layer may be missing.
-        layers: the feature layers; None for the paper's, or for those that fit a network of timm.
+        layers: the feature layers; None for the paper's, or for the defaults of a timm network.
         seed: of the random weights.
         precision: ``float32``, or ``bfloat16`` for the products of the convolutions.
 
     Attributes:
         layers: names of the feature layers, in the order in which the network computes them.
-        channels: of the feature map of each layer.
+        channels: number of channels of each feature map.
         strides: pixels per position of each feature map.
-        weights: as given, to say where they came from.
-        mean: of each colour, which ``normalise`` subtracts, and ``std``, which it divides by.
-        checksum: of the weights up to the last feature layer, whatever file they came from, and of
-            ``mean`` and ``std`` if they are not ImageNet's.
-        is_place_free: whether an image on a CPU has the same feature maps, to the last digit,
-            wherever it is in a batch.
+        weights: as given.
+        mean: mean of each colour, for ``normalise``.
+        std: standard deviation of each colour, for ``normalise``.
+        checksum: of the weights up to the last feature layer, and of ``mean`` and ``std`` if they
+            are not ImageNet's.
+        is_place_free: whether, on a CPU, the feature maps of an image have the same digits at
+            every place in a batch.
 
     Raises:
-        ModelError: an unknown name or layer, weights that are not there, damaged, or of another
-            network, or timm is not installed.
+        ModelError: an unknown name or layer; weights that are missing, damaged, or of another
+            network; or timm is not installed.
 
     Example:
         >>> backbone = Backbone("resnet18", weights="random")
@@ -115,7 +116,7 @@ class Backbone(Float32Module):
 
     @property
     def is_untrained(self) -> bool:
-        """Whether the weights are random, so that scores are no results of PaDiM."""
+        """Whether the weights are random, so that scores are meaningless."""
         return self.weights == "random"
 
     def config(self) -> PaDiMConfig:
@@ -138,7 +139,7 @@ class Backbone(Float32Module):
         return self._grids[crop]
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Uint8 images (B, 3, h, w) as the network takes them; see ``normalise``."""
+        """Normalise uint8 images (B, 3, h, w) with the network's ``mean`` and ``std``."""
         return normalise(images, self.mean, self.std)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -157,7 +158,7 @@ class Backbone(Float32Module):
 
 
 def find_spec(name: str) -> BackboneSpec:
-    """What is known of a network.
+    """The specification of a network.
 
     Raises:
         ModelError: the name is unknown, or timm is not installed.
@@ -198,7 +199,7 @@ def normalise(
 
 @contextmanager
 def _default_float32() -> Iterator[None]:
-    """Networks are built in PyTorch's default type, which a caller may have set to another."""
+    """Build networks in float32, whatever default type the caller has set."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

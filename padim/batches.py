@@ -1,8 +1,8 @@
-"""Batches on their way through a model, so that an image has one score whatever its neighbours.
+"""Run a model on batches, so that the score of an image does not depend on its neighbours.
 
 Libraries choose an algorithm by the shape of their operands and by the number of threads, and each
-algorithm rounds in its own way. So on a CPU every step sees one shape only, in a thread of its own:
-the network one image or ``PAIR``, equation 2 ``gaussian.TILE`` images, all else one image.
+algorithm rounds differently. So on a CPU every step has one batch size, and one thread per batch:
+the network 1 or ``PAIR`` images, equation 2 ``gaussian.TILE`` images, other steps 1 image.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from padim.backbones import Backbone
 from padim.embedding import PatchEmbedding
 from padim.parallel import for_each_block
 
-BATCH = 8  # images seen at a time; more take memory, and on a CPU no less time
-# Images in a pass through a network on a CPU, if their places in it do not matter. One alone takes
-# a sixth more time, four no less.
+BATCH = 8  # images per batch; larger ones take more memory, and are not faster on a CPU
+# Images per pass through a network on a CPU, if ``Backbone.is_place_free``. One image takes a sixth
+# more time than each of a pair; four are not faster.
 PAIR = 2
-EMBEDDING_BYTES = 16 * 2**20  # larger ones come as fresh pages each time, which takes longer
-BYTES_PER_PIXEL = 80  # of an image: what its feature maps take on their way through a network
+EMBEDDING_BYTES = 16 * 2**20  # larger buffers get new memory pages each time, which is slower
+BYTES_PER_PIXEL = 80  # memory of the feature maps in a network, per pixel of an image
 
 FeatureMaps = Sequence[torch.Tensor]
 
@@ -94,7 +94,7 @@ def maps_of(anomaly_map: AnomalyMap, distances: torch.Tensor) -> torch.Tensor:
 def _one_by_one(
     work: Callable[[slice], torch.Tensor], like: torch.Tensor, shape: Sequence[int], n_bytes: int
 ) -> torch.Tensor:
-    """What ``work`` gives for the images of a batch, together; on a CPU one image at a time."""
+    """Collect the results of ``work`` for a batch; on a CPU, one image at a time."""
     results = like.new_empty(shape)
 
     def write(block: slice) -> None:

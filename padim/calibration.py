@@ -1,12 +1,11 @@
 """Thresholds and p-values, learned from the training images alone.
 
-Each training image is scored by the Gaussians of the other images (leave-one-out, see ``linalg``),
-nearly as an unseen normal image is. So a threshold for a chosen false positive rate needs
-neither defects nor images set aside. Scores by Gaussians fitted to the images
-themselves are far too low.
+Each training image is scored by the Gaussians of the other images (leave-one-out, see ``linalg``).
+Its score is close to that of an unseen normal image; without leaving it out, it is far too low. So
+a threshold for a chosen false positive rate needs neither defects nor a validation set.
 
-The decision rule, everywhere: an image is defective if its score > the image threshold, and a pixel
-is if its map value > the pixel threshold.
+The decision rule: an image is defective if its score > the image threshold. A pixel is defective if
+its map value > the pixel threshold.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from torch import nn
 from padim.anomaly_map import image_scores
 from padim.errors import ModelError
 
-MAX_PIXELS = 1_000_000  # used of all pixels of the training images, approximately
-# Of their scores the quantiles at these rates are kept: 100 for each power of ten from 1e-6 to 1.
+MAX_PIXELS = 1_000_000  # approximate number of pixels of the training images that are used
+# Quantiles of their map values are kept at these rates: 100 per power of ten from 1e-6 to 1.
 LOWEST_EXPONENT = -6
 RATES_PER_DECADE = 100
 N_PIXEL_RATES = -LOWEST_EXPONENT * RATES_PER_DECADE + 1
@@ -32,16 +31,16 @@ PIXEL_RATES = 10.0 ** torch.linspace(LOWEST_EXPONENT, 0, N_PIXEL_RATES, dtype=to
 
 
 class Calibration(nn.Module):
-    """The scores of normal images that the model has not seen.
+    """Leave-one-out scores of the training images, which stand for unseen normal images.
 
     Args:
-        scores: float32 (n,), image scores of the training images, each left out of its model.
-        pixel_levels: float32 (601,), the map values that the shares ``PIXEL_RATES`` of their
-            pixels exceed.
+        scores: float32 (n,), leave-one-out image scores.
+        pixel_levels: float32 (601,), the map values exceeded by fractions ``PIXEL_RATES`` of
+            their pixels.
 
     Attributes:
-        scores_in_order: the scores in the order of the training images; None in a model that was
-            loaded. Of so many images that memory is too small, only an even choice has scores.
+        scores_in_order: the scores in the order of the training images; None in a loaded model.
+            n is less than N if the learner could not keep the embeddings of all images.
 
     Example:
         >>> calibration = Calibration.from_maps([torch.arange(19.0).view(19, 1, 1)])
@@ -64,7 +63,7 @@ class Calibration(nn.Module):
 
         Args:
             maps: batches (B, crop, crop), or (B, 1, n) of the pixels that count.
-            n_pixels: of all maps, 0 to use all; beyond ``MAX_PIXELS`` they are sampled evenly.
+            n_pixels: number in all maps; more than ``MAX_PIXELS`` are sampled. 0 to use all.
         """
         scores, pixels = [], []
         for batch in maps:
@@ -84,9 +83,9 @@ class Calibration(nn.Module):
     def p_values(self, scores: torch.Tensor) -> torch.Tensor:
         """Conformal p-values of image scores, float64 (Vovk et al., 2005): low if not normal.
 
-        The share of the n normal images and the new one that score at least as high as the new one.
-        A normal image has a p-value of at most p with a probability of about p or less: left-out
-        images are scored with one image fewer than new ones, which makes it conservative.
+        Of the n normal images and the new one, the fraction that score at least as high as the new
+        one. For a normal image, the probability of a p-value of at most p is about p or less. It
+        may be less because leave-one-out scores use one image fewer than scores of new images.
         """
         n = len(self.image_scores)
         lower = torch.searchsorted(self.image_scores, scores.to(self.image_scores))
@@ -96,8 +95,8 @@ class Calibration(nn.Module):
         """The image score above which an image is defective.
 
         Args:
-            false_positive_rate: of normal images, above 0 and at most 1. Below ``finest_rate``, the
-                threshold is that of ``finest_rate``.
+            false_positive_rate: of normal images, above 0 and at most 1. Lower rates than
+                ``finest_rate`` give the threshold of ``finest_rate``.
 
         Raises:
             ModelError: the rate is out of range.
@@ -108,7 +107,7 @@ class Calibration(nn.Module):
         return float(self.image_scores[n - min(flagged, n)])
 
     def pixel_threshold(self, false_positive_rate: float) -> float:
-        """The map value above which a pixel is defective; the rate is of normal pixels.
+        """The map value above which a pixel is defective; the rate is that of normal pixels.
 
         Raises:
             ModelError: the rate is out of range.
@@ -121,8 +120,8 @@ class Calibration(nn.Module):
     def pixel_p_values(self, values: torch.Tensor) -> torch.Tensor:
         """P-values of map values, float64: low if such a pixel is unlikely in a normal image.
 
-        The share of the pixels of normal images that are at least as high, rounded up to the next
-        of ``PIXEL_RATES``: by at most 2.4 %, and never to less than 1e-6.
+        The fraction of the pixels of normal images that are at least as high. It is rounded up to
+        the next of ``PIXEL_RATES``, by at most 2.4 %, and is at least 1e-6.
         """
         lower = torch.searchsorted(
             self.pixel_levels.flip(0).contiguous(), values.to(self.pixel_levels), right=True
@@ -151,8 +150,8 @@ def sampling_step(n_pixels: int, side: int) -> int:
     """The stride at which pixels are sampled, so that every column and row of a map is seen.
 
     Args:
-        n_pixels: of all maps.
-        side: of a map; the step has no factor in common with it.
+        n_pixels: number in all maps.
+        side: of a map; the step shares no factor with it.
     """
     step = max(1, n_pixels // MAX_PIXELS) | 1
     while math.gcd(step, side) > 1:

@@ -1,4 +1,4 @@
-"""The choices of a model: names, defaults and ranges, one place for each. Imports no PyTorch."""
+"""The options of a model: their names, defaults and ranges. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from numbers import Integral, Real
 from padim.errors import ModelError, unknown_name
 
 REDUCTIONS = ("random", "semi_orthogonal", "pca", "none")
-LEARNED = ("pca",)  # of these, from the training images; the others are drawn or fixed
-PRECISIONS = ("float32", "bfloat16")  # of the network's products; its sums are float32 in either
-TITLES: Mapping[str, str] = {  # of the backbones, in the literature
+LEARNED = ("pca",)  # reductions learned from the training images; the others are drawn or fixed
+PRECISIONS = ("float32", "bfloat16")  # of the network's products; sums are always float32
+TITLES: Mapping[str, str] = {  # names of the backbones in the literature
     "resnet18": "ResNet-18",
     "wide_resnet50_2": "Wide ResNet-50-2",
     "efficientnet_b5": "EfficientNet-B5",
 }
-TIMM = "timm/"  # begins the name of a backbone that is a network of timm
+TIMM = "timm/"  # prefix of the names of timm networks
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SEED = 2**32 - 1
-MIN_BITS, MAX_BITS = 8, 16  # that hold the values of a 16-bit image
+MIN_BITS, MAX_BITS = 8, 16  # range of ``PaDiMConfig.bits``
 MAX_SIDE = 8192  # pixels; a mistyped size should not exhaust the memory
 
 
 @dataclass(frozen=True)
 class PaDiMConfig:
-    """Everything but the backbone that decides how a model scores an image.
+    """The options of a model, except its backbone.
 
     Attributes:
         reduction: ``random`` (the paper's Rd), ``semi_orthogonal``, ``pca`` or ``none``.
         embedding_dim: d, the channels kept; ignored with ``none``.
-        seed: of the random channels or the random projection.
-        resize: side in pixels that an image is resized to before the crop.
-        crop: side in pixels of the crop that the model sees and of the map that it gives.
+        seed: seed of the random channels or the random projection.
+        resize: side in pixels of the resized image, before the crop.
+        crop: side in pixels of the centre crop and of the anomaly map.
         epsilon: added to the diagonal of every covariance (equation 1).
         sigma: standard deviation in pixels of the Gaussian that smooths the map.
-        bits: how many bits hold the values of 16-bit images, 8 to 16: a camera of 10 or 12 bits
-            leaves the others empty, and its images would be nearly black. 8-bit images are as ever.
+        bits: number of bits that 16-bit images use, 8 to 16. With 16, images of a 10- or 12-bit
+            camera are nearly black. 8-bit images are not affected.
 
     Raises:
         ModelError: a value is of the wrong type or out of range.
@@ -78,16 +78,16 @@ class PaDiMConfig:
 
     @property
     def is_learned(self) -> bool:
-        """Whether the reduction is learned from the training images, which are seen twice then."""
+        """Whether the reduction is learned; the training images are then read twice."""
         return self.reduction in LEARNED
 
     @classmethod
     def of_paper(cls, backbone: str) -> PaDiMConfig:
-        """The paper's configuration of a backbone; the default for one that it does not have."""
+        """The paper's configuration of a backbone; the default one for other backbones."""
         return PAPER_CONFIGS.get(backbone, cls())
 
     def _check_whole(self, name: str, low: int, high: int | None = None) -> None:
-        """Check a whole number, and make NumPy's one of Python's."""
+        """Check a whole number, and convert a NumPy integer to int."""
         value = getattr(self, name)
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
         if not is_whole or value < low or (high is not None and value > high):

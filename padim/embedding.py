@@ -1,8 +1,8 @@
 """Feature maps to patch embeddings (paper, sections III-A and III-B).
 
 The embedding of a position is the concatenation of the feature maps there, the coarser ones
-repeated up to the grid of the largest. The reduction is linear in the channels, so it is applied to
-each feature map at its own resolution, before the repetition: what is dropped is never built.
+repeated up to the grid of the largest. The reduction is linear in the channels. Therefore it is
+applied to each feature map before the repetition, and dropped channels are never repeated.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class PatchEmbedding(nn.Module):
     """From the feature maps of all layers to embeddings of d channels.
 
     Args:
-        channels: of each feature map, C in all.
-        reduction: which of them are kept, or how they are projected.
-        positions: ids of the positions looked at, int64 (P,); None for all.
+        channels: number of channels of each feature map, C in total.
+        reduction: which channels are kept, or how they are projected.
+        positions: ids of the positions in the region of interest, int64 (P,); None for all.
 
     Attributes:
-        ids: channel ids, int64 (d,), or None.
+        ids: channel ids, int64 (d,), from 0 to C - 1, or None.
         projection: float32 (C, d), or None.
     """
 
@@ -56,20 +56,20 @@ class PatchEmbedding(nn.Module):
         return self.projection.shape[1]
 
     def values(self) -> np.ndarray:
-        """The ids, or the values of the projection: what tells one draw from another."""
+        """The ids or the values of the projection, which identify the draw."""
         tensor = self.projection if self.ids is None else self.ids
         assert tensor is not None
         return tensor.cpu().numpy()
 
     def patches(self, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The patch embeddings at the positions looked at, (B, P, d); otherwise as ``forward``."""
+        """As ``forward``, but (B, P, d), and within the region of interest only."""
         positions = self.positions
         if positions is None:
             return self(feature_maps).flatten(1, 2)
         return self._embedded(feature_maps, lambda part, grid: _picked(part, grid, positions))
 
     def n_positions(self, feature_maps: Sequence[torch.Tensor]) -> int:
-        """P, the number of positions looked at."""
+        """P, the number of positions in the region of interest."""
         if self.positions is not None:
             return len(self.positions)
         return max(feature_map.shape[-2:].numel() for feature_map in feature_maps)
@@ -90,7 +90,7 @@ class PatchEmbedding(nn.Module):
         feature_maps: Sequence[torch.Tensor],
         on_grid: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor],
     ) -> torch.Tensor:
-        """The embeddings from the reduced maps (B, h, w, c) of all layers, put on one grid."""
+        """Reduce each feature map, put it on the largest grid, and combine the layers."""
         sizes = [tuple(feature_map.shape[-2:]) for feature_map in feature_maps]
         grid = max(sizes, key=lambda size: size[0] * size[1])
         if self.projection is None:
@@ -103,7 +103,7 @@ class PatchEmbedding(nn.Module):
         return reduce(torch.add, parts)
 
     def _kept(self, feature_maps: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The kept channels of each feature map, (B, H_l, W_l, d_l), if there are any."""
+        """The kept channels (B, H_l, W_l, d_l) of each feature map that has any."""
         assert self.ids is not None
         first = 0
         for feature_map, ids in zip(feature_maps, self.ids.split(self._ids_per_layer), strict=True):
@@ -129,7 +129,7 @@ def _repeat(part: torch.Tensor, grid: tuple[int, ...]) -> torch.Tensor:
 
 
 def _picked(part: torch.Tensor, grid: tuple[int, ...], positions: torch.Tensor) -> torch.Tensor:
-    """What ``_repeat`` has at some positions of the grid, (B, P, c); the others are never made."""
+    """The values of ``_repeat`` at some positions, (B, P, c), without computing the others."""
     sources = torch.arange(part.shape[1] * part.shape[2], device=part.device, dtype=torch.float32)
     repeated = _repeat(sources.view(1, part.shape[1], part.shape[2], 1), grid)
     return part.flatten(1, 2).index_select(1, repeated.flatten()[positions].long())

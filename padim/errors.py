@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class PaDiMError(ValueError):
-    """Base of all errors that the library raises on purpose.
+    """Base class of the library's errors.
 
     Args:
         message: one line that names the value, what was expected and how to fix it.
@@ -24,7 +24,7 @@ class ModelError(PaDiMError):
 
 
 class DeviceMemoryError(ModelError):
-    """The memory of a device does not suffice for the smallest block of work."""
+    """A device has too little memory for the smallest block of work."""
 
 
 class NotFittedError(ModelError):
@@ -36,17 +36,17 @@ class ImageError(PaDiMError):
 
 
 def short_text(text: str) -> str:
-    """A text from a file, short enough for a message, and on one line."""
+    """Shorten a text from a file to one line of a message."""
     return text if text.isprintable() and len(text) < 300 else repr(text[:100])
 
 
 def unknown_name(parameter: str, given: object, known: Iterable[str]) -> ModelError:
-    """The error for a name that is none of the known ones; it suggests the nearest.
+    """The error for an unknown name; it suggests the nearest known one.
 
     Args:
         parameter: what was given, such as ``reduction``.
         given: the unknown name.
-        known: all names that there are.
+        known: all known names.
     """
     names = list(known)
     hint = nearest_name(given, names)

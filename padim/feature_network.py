@@ -1,6 +1,6 @@
-"""What a network gives: feature layers with their channels and strides, and maps of each.
+"""The interface of a network: feature layers with channels and strides, and their feature maps.
 
-A feature layer is the name of a place in a network. Nothing after the last one is run or kept.
+A feature layer is a named place in a network. Nothing after the last one is run or kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from padim.errors import ModelError, nearest_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-STRIP = 64  # width of an image of which only the height matters
+STRIP = 64  # width of the image by which ``StageChain.grid`` measures the height
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FeatureNetwork(nn.ModuleDict):
 
     Args:
         modules: the parts of the network.
-        layers: the feature layers, in the order of the network. Strides never fall along it.
+        layers: the feature layers, in the order of the network. Strides never decrease.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], layers: tuple[Layer, ...]) -> None:
@@ -62,7 +62,7 @@ class FeatureNetwork(nn.ModuleDict):
         raise NotImplementedError
 
     def grid(self, crop: int) -> tuple[int, int]:
-        """Height and width of the first feature map, the largest: from shapes without values."""
+        """Height and width of the first, largest feature map, computed on the meta device."""
         tensors = itertools.chain(self.parameters(), self.buffers())
         shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
         blank = torch.empty(1, 3, crop, crop, dtype=torch.float32, device="meta")
@@ -71,10 +71,10 @@ class FeatureNetwork(nn.ModuleDict):
 
 
 class StageChain(FeatureNetwork):
-    """Stages by name, each computed from the one before when a feature map is asked for."""
+    """A chain of named stages; a stage runs when a feature map after it is requested."""
 
     def feature_maps(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
-        """As ``FeatureNetwork`` has it."""
+        """See ``FeatureNetwork``."""
         names = {layer.name for layer in self.layers}
         for name, stage in self.items():
             images = stage(images)
@@ -82,9 +82,9 @@ class StageChain(FeatureNetwork):
                 yield images
 
     def grid(self, crop: int) -> tuple[int, int]:
-        """As ``FeatureNetwork`` has it, from a strip: in these networks an axis is independent.
+        """See ``FeatureNetwork``; from a narrow image, since the axes are independent here.
 
-        Shapes without values need a package for symbols, whose import takes a second.
+        The meta device would import a package that takes a second to load.
         """
         blank = next(self.parameters()).new_zeros(1, 3, crop, min(crop, STRIP))
         side = next(self.feature_maps(blank)).shape[2]
@@ -93,16 +93,16 @@ class StageChain(FeatureNetwork):
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec(ABC):
-    """What is known of a network before its weights are loaded.
+    """The properties of a network before its weights are loaded.
 
     Attributes:
         name: of the network, as given to ``Backbone``.
         title: its name in the literature.
         layers: the default feature layers.
-        mean: of the colours of the images that the network was trained on, in units of 255.
-        std: their standard deviation, likewise.
-        folds_batch_norms: whether every batch norm that is registered right after a convolution is
-            applied right after it, so that it may be folded into it.
+        mean: mean of each colour of the network's training images, for values 0 to 1.
+        std: standard deviation of each colour.
+        folds_batch_norms: whether a batch norm registered right after a convolution is also
+            applied right after it, so that it can be folded into it.
     """
 
     name: str
@@ -114,7 +114,7 @@ class BackboneSpec(ABC):
 
     @abstractmethod
     def load(self, layers: Sequence[str], weights: str) -> FeatureNetwork:
-        """Build the network up to the last of ``layers``; arguments as those of ``Backbone``."""
+        """Build the network up to the last of ``layers``; arguments as for ``Backbone``."""
 
     @abstractmethod
     def config(self, layers: Sequence[str] | None = None) -> PaDiMConfig:
@@ -130,7 +130,7 @@ def choose_layers(
     """The layers named in ``layers``, in the order of the network.
 
     Raises:
-        ModelError: there is none, or one that the network does not have.
+        ModelError: no layers, or a layer that the network does not have.
     """
     names = [layer.name for layer in known]
     if isinstance(layers, str) or not layers:

@@ -1,4 +1,4 @@
-"""The learner: batches of embeddings in, each seen once, a ``PatchGaussian`` out."""
+"""The learner: from batches of embeddings, each seen once, to a ``PatchGaussian``."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from padim.parallel import for_each_block
 from padim.parallel.blocks import block_bytes, is_out_of_memory
 from padim.scatter import Scatter
 
-# The learner keeps at most this many bytes of embeddings that only the leave-one-out distances
-# need: those of a subset of the images, evenly spread over all.
+# Limit for the embeddings that are kept for the leave-one-out distances only. Beyond it, those of
+# an evenly spread subset of the images are kept.
 KEPT_BYTES = 512 * 2**20
 
 
 class GaussianLearner:
     """Learns the Gaussians of all positions.
 
-    If all embeddings fit into ``KEPT_BYTES``, or if there are no more of them than channels, they
-    are kept. For more images sums are kept, so that memory does not grow with N.
+    All embeddings are kept if they fit into ``KEPT_BYTES`` or if N <= d. Otherwise sums are kept,
+    so that memory does not grow with N.
 
     Args:
         n_images: N, known beforehand.
         epsilon: added to the diagonal of every covariance.
-        leaves_out: whether leave-one-out distances are computed, half of the time of ``finish``.
-        shard: the images that this learner sees, if it is to be merged into one for all images;
-            None for all.
-        positions: P, if this learner sees the embeddings of some positions only.
+        leaves_out: whether to compute leave-one-out distances, half of the time of ``finish``.
+        shard: range of the images that this learner sees, if it is merged into another; None for
+            all.
+        positions: P of all learners, if this one sees the embeddings of some positions only.
 
     Attributes:
-        leave_one_out: after ``finish``, the distances of training images to the Gaussians of the
-            other images, float32 (n, P): of all images, or of n evenly spread ones if the
-            embeddings of all would take more than ``KEPT_BYTES``. None if they are not wanted, and
-            for N = 2, since one image has no covariance.
+        leave_one_out: after ``finish``, the distances of the training images to the Gaussians of
+            the other images, float32 (n, P). n is N, or less if N embeddings exceed
+            ``KEPT_BYTES``. None if not computed, and for N = 2, since one image has no
+            covariance.
 
     Raises:
         ModelError: fewer than 2 images, which have no covariance.
@@ -76,7 +76,7 @@ class GaussianLearner:
         """Learn from a batch of embeddings (B, P, d).
 
         Raises:
-            ModelError: more images come than were announced.
+            ModelError: there are more than ``n_images`` images.
         """
         self._check_unfinished()
         if not len(embeddings):
@@ -96,9 +96,9 @@ class GaussianLearner:
         return self
 
     def merge(self, other: GaussianLearner) -> GaussianLearner:
-        """Take in what a learner of other images has seen. This learner is for all images.
+        """Merge a learner of other images into this one, which is for all images.
 
-        This is the pairwise update of Chan, Golub and LeVeque (1979), between sums about two shifts
+        This is the pairwise update of Chan, Golub and LeVeque (1979), for sums about two shifts
         instead of two means. Only the small difference of the shifts is multiplied, so no digits
         are lost.
 
@@ -108,13 +108,12 @@ class GaussianLearner:
         return self.merge_state(other.state())
 
     def state(self) -> list[torch.Tensor]:
-        """Everything that has been learned, to be merged by another learner or process.
+        """The learned state, for ``merge_state`` of another learner or process.
 
         Returns:
             The first image and the number of images, int64 (2,); a shift and the sum of the shifted
-            embeddings, (P, d) each; the shifted embeddings kept, (P, n, d); and the sums of their
-            products, as ``Scatter.sums`` has them, if not all are kept. All but the first
-            are empty before the first batch.
+            embeddings, (P, d) each; the shifted embeddings kept, (P, n, d); and ``Scatter.sums``
+            if not all are kept. Before the first batch, all but the first are empty.
 
         Raises:
             ModelError: images are missing between those that have been seen.
@@ -139,7 +138,7 @@ class GaussianLearner:
         ]
 
     def merge_state(self, state: Sequence[torch.Tensor]) -> GaussianLearner:
-        """``merge`` of what ``state`` gave."""
+        """``merge`` with the ``state`` of a learner."""
         self._check_unfinished()
         seen, shift, total, rows, scatter = state
         start, count = seen.tolist()
@@ -159,10 +158,10 @@ class GaussianLearner:
         return self
 
     def finish(self) -> PatchGaussian:
-        """Factorise the covariances. The memory of what was learned is released on the way.
+        """Factorise the covariances, and release the learned state step by step.
 
         Raises:
-            ModelError: fewer images came than were announced, or epsilon is too small for the
+            ModelError: there are fewer than ``n_images`` images, or epsilon is too small for the
                 covariances to be inverted.
         """
         self._check_unfinished()
@@ -186,7 +185,7 @@ class GaussianLearner:
         return PatchGaussian(mean, factor, is_low_rank, self.epsilon)
 
     def _row(self, image: int) -> int:
-        """How many images before this one are kept: ``_n_kept`` of all, evenly spread."""
+        """Number of kept images before this one; ``_n_kept`` of all, evenly spread."""
         before, first = (-(-i * self._n_kept // self.n_images) for i in (image, self._images.start))
         return before - first
 
@@ -204,10 +203,10 @@ class GaussianLearner:
                 )
 
     def _prepare(self, shift: torch.Tensor) -> None:
-        """Allocate all that is learned, on the device of ``shift`` or, if it is full, on the CPU.
+        """Allocate the state on the device of ``shift`` or, if it is full, on the CPU.
 
         Args:
-            shift: (P, d), near the mean, so that sums about it stay exact.
+            shift: (P, d), close to the mean, so that sums about it are accurate.
         """
         positions, dim = shift.shape
         if self.n_images > dim:
@@ -216,8 +215,8 @@ class GaussianLearner:
         n_rows = self._row(self._images.stop)
         has_scatter = self._n_kept < self.n_images
         n_bytes = max(n_rows, has_scatter * dim) * dim * shift.element_size()
-        # The memory of a part is given back as its factors are made. Small parts lower the peak,
-        # but of blocks below 32 MB the C library keeps the memory.
+        # A part is released once its factors are made, so small parts lower the peak. But the C
+        # library does not return blocks below 32 MB to the system.
         size = max(1, 2 * block_bytes(shift.device) // max(1, n_bytes))
         blocks = [slice(i, min(i + size, positions)) for i in range(0, positions, size)]
         try:
@@ -230,13 +229,13 @@ class GaussianLearner:
 
 
 class _Part:
-    """What is learned at some of the positions.
+    """The learned state of a block of positions.
 
     Args:
         block: the positions, p of them.
         shift: (p, d), subtracted from every embedding.
-        n_rows: how many embeddings are kept.
-        has_scatter: whether those are not all, so that sums of x x' are needed.
+        n_rows: number of embeddings kept.
+        has_scatter: whether not all are kept, so that sums of x x' are needed.
     """
 
     def __init__(self, block: slice, shift: torch.Tensor, n_rows: int, has_scatter: bool) -> None:
@@ -248,14 +247,14 @@ class _Part:
         self.scatter = Scatter(shift) if has_scatter else None
 
     def update(self, embeddings: torch.Tensor, kept: list[int], at: int) -> None:
-        """Take in embeddings (B, p, d), and keep some of them from row ``at`` on."""
+        """Add embeddings (B, p, d), and keep those in ``kept`` from row ``at`` on."""
         embeddings = embeddings.to(self.rows.device)
         chosen = slice(None) if len(kept) == len(embeddings) else kept
 
         def add(block: slice) -> None:
             shifted = (embeddings[:, block] - self.shift[block]).transpose(0, 1)
             total, rows = shifted.sum(dim=1), shifted[:, chosen]
-            # No memory is allocated from here on: the block may be done again if there is none.
+            # No allocation from here on: the block is repeated if memory runs out.
             self.rows[block, at : at + len(kept)] = rows
             self.sum[block] += total
 
@@ -273,7 +272,7 @@ class _Part:
         n_images: int,
         at: int,
     ) -> None:
-        """Take in what another learner has here of ``n_images``; its rows go to ``at``."""
+        """Merge the state of another learner of ``n_images``; its rows go to ``at``."""
         difference = shift.to(self.shift) - self.shift
         their_sum = total.to(self.sum)
         if self.scatter is not None:

@@ -6,18 +6,17 @@ At each position, the N training embeddings x_k of d channels give
     covariance  Sigma = 1/(N-1) sum_k (x_k - mu)(x_k - mu)' + epsilon I               (equation 1)
     distance    M(x)  = sqrt((x - mu)' Sigma^-1 (x - mu))                             (equation 2)
 
-``covariance`` and ``mahalanobis`` are these equations. The learner adds epsilon when it factorises,
-and has two other ways to Sigma: running sums for many images, and the low-rank form below, which
-never forms it (``fitting`` and ``linalg``). Sigma^-1 is never formed. A factor F is
-kept instead, in the smaller of two exact forms, both made in ``linalg``:
+``covariance`` and ``mahalanobis`` are these equations. The learner (``fitting``) adds epsilon when
+it factorises. For many images it computes Sigma from running sums (``scatter``). Sigma^-1 is never
+computed: a factor F is kept instead, in the smaller of two exact forms (``linalg``):
 
 - dense, d x d, if N > d: with Sigma = L L', F = L^-1 and M^2 = |F (x - mu)|^2, which cannot be
   negative.
 - low-rank, N x d, if N <= d: with Y the rows (x_k - mu) / sqrt(N-1) and Y Y' + epsilon I = C C'
   (N x N), Woodbury's identity gives F = C^-1 Y and M^2 = (|x - mu|^2 - |F (x - mu)|^2) / epsilon.
 
-Precision: all values are float32. The low-rank form loses the digits by which |x - mu|^2 / epsilon
-exceeds M^2, which are few for the features of an ImageNet network. On the real class bottle with
+Precision: all values are float32. The low-rank form loses digits if |x - mu|^2 / epsilon is much
+larger than M^2; with ImageNet features they are few. On the real class bottle with
 ResNet-18, the largest relative error of M^2 against float64 is 4e-6 in the dense form (d = 100) and
 1e-5 in the low-rank form (N = 209, d = 448); ``benchmarks/precision.py`` measures both.
 """
@@ -32,7 +31,7 @@ from torch import nn
 
 from padim.parallel import for_each_block, grouped
 
-# Images in a product. A smaller one reads the factors more often; this takes no longer than any.
+# Images per product. Smaller tiles read the factors more often; larger ones are not faster.
 TILE = 32
 
 
@@ -62,13 +61,13 @@ def mahalanobis(
     Args:
         embeddings: (B, P, d).
         mean: (P, d).
-        factor: of the covariances, (P, d, d) in the dense form or (P, N, d) in the low-rank form.
-        epsilon: the regularisation of the covariances in the low-rank form; None in the dense form.
+        factor: F of each position, (P, d, d) in the dense form, (P, N, d) in the low-rank form.
+        epsilon: that of equation (1) in the low-rank form; None in the dense form.
 
     Returns:
         (B, P).
     """
-    delta = (embeddings - mean).permute(1, 2, 0)  # (P, d, B): a batch is a matrix at each position
+    delta = (embeddings - mean).permute(1, 2, 0)  # (P, d, B): one matrix per position
     squared = torch.bmm(factor, delta).square().sum(dim=1)
     if epsilon is not None:
         squared = ((delta.square().sum(dim=1) - squared) / epsilon).clamp(min=0)
@@ -76,7 +75,7 @@ def mahalanobis(
 
 
 def scaled_deviations(embeddings: torch.Tensor, mean: torch.Tensor, n_images: int) -> torch.Tensor:
-    """The rows y_k = (x_k - mu) / sqrt(N-1), (P, n, d); of all N, Sigma = Y'Y + epsilon I."""
+    """The rows y_k = (x_k - mu) / sqrt(N-1), (P, n, d). If n = N, Sigma = Y'Y + epsilon I."""
     return (embeddings - mean[:, None]).div_(math.sqrt(n_images - 1))
 
 
@@ -94,7 +93,7 @@ class PatchGaussian(nn.Module):
         mean: float32 (P, d).
         factor: float32 (P, d, d) in the dense form, (P, N, d) in the low-rank form.
         is_low_rank: which form it is.
-        epsilon: the regularisation that is in ``factor``.
+        epsilon: that of equation (1), contained in ``factor``.
 
     Example:
         >>> from padim.fitting import GaussianLearner
@@ -117,10 +116,10 @@ class PatchGaussian(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Mahalanobis distances (not squared), block of positions by block.
+        """Mahalanobis distances (not squared), one block of positions at a time.
 
-        Every product is of ``TILE`` images, the last ones filled up with zeros: libraries choose an
-        algorithm by the shape, so the last digits of an image would depend on its batch.
+        Every product has ``TILE`` images, padded with zeros. Libraries choose an algorithm by the
+        shape, so otherwise the last digits would depend on the batch size.
 
         Args:
             embeddings: (B, P, d).
@@ -128,7 +127,7 @@ class PatchGaussian(nn.Module):
         Returns:
             float32 (B, P), on the device of the embeddings.
         """
-        here = embeddings.to(self.factor.device)  # a factor too large for the GPU is on the CPU
+        here = embeddings.to(self.factor.device)  # the CPU, if the factor does not fit on the GPU
         n_images, positions, dim = here.shape
         distances = here.new_empty(n_images, positions)
         epsilon = self.epsilon if self.is_low_rank else None
@@ -148,9 +147,9 @@ class PatchGaussian(nn.Module):
         return distances.to(embeddings.device)
 
     def batches(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The distances of one batch of embeddings after the other.
+        """Yield the distances of each batch of embeddings.
 
-        On a CPU, small batches are measured together: reading the factors takes most of the time.
+        On a CPU, small batches are scored together: reading the factors takes most of the time.
         """
         if self.factor.device.type != "cpu":
             yield from map(self, batches)
@@ -160,7 +159,7 @@ class PatchGaussian(nn.Module):
             yield from self(embeddings).split([len(batch) for batch in group])
 
     def gathered(self) -> PatchGaussian:
-        """This Gaussian, which holds all positions; ``ShardedGaussian`` holds a shard."""
+        """Return self, which holds all positions; a ``ShardedGaussian`` holds a shard."""
         return self
 
     def get_extra_state(self) -> bool:

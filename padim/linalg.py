@@ -7,9 +7,8 @@ h_i = y_i' (Y'Y + e I)^-1 y_i, taking x_i out of mean and covariance is a rank-o
 
     M_i^2 = N (N-2) / (N-1) * h_i / r_i,        r_i = (N-1)/N - h_i.
 
-In the low-rank form h_i is nearly (N-1)/N. So r_i is computed without the difference, from
-Y Y' (Y Y' + e I)^-1: it is e times the i-th diagonal value of the inverse, less the share 1/N that
-is due to the rows having been centred.
+In the low-rank form h_i is close to (N-1)/N, and the difference would lose digits. There
+r_i = e [(Y Y' + e I)^-1]_ii - 1/N, and the 1/N comes from centring the rows (``_remainder``).
 
 Shapes: p positions, N images, d channels; rows Y are (p, N, d), as ``gaussian.scaled_deviations``
 makes them.
@@ -25,7 +24,7 @@ from padim.errors import ModelError
 from padim.gaussian import regularised
 
 LEAF = 16  # a triangle of at most this many rows is inverted in one step
-STRIPS = 4  # a triangle is multiplied in strips; 4 leave out 3/8 of the square
+STRIPS = 4  # per triangle in a product; 4 strips skip 3/8 of the square
 PACKED = 64  # positions whose triangles are packed at a time
 
 
@@ -44,7 +43,7 @@ def dense_leave_one_out(
 
 
 def gram(rows: torch.Tensor) -> torch.Tensor:
-    """The lower triangles of Y Y' (p, N, N); above the diagonal not all is filled in."""
+    """The lower triangles of Y Y' (p, N, N); values above the diagonal are undefined."""
     products = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
     for strip in strips(rows.shape[1]):
         part = products[:, strip, : strip.stop]
@@ -69,10 +68,10 @@ def low_rank_leave_one_out(gram: torch.Tensor, n_images: int, epsilon: float) ->
 
 
 def triangular_inverse(lower: torch.Tensor) -> torch.Tensor:
-    """The inverses of lower triangles (p, n, n); applied with a product, they save half the time.
+    """The inverses of lower triangles (p, n, n).
 
-    Computed by halves, so that nearly all of it is products: a third of the time of a triangular
-    solve.
+    Computed by halves, almost all in products, in a third of the time of a triangular solve. A
+    product with an inverse takes half the time of a solve.
     """
     n = lower.shape[1]
     if n <= LEAF:
@@ -89,7 +88,7 @@ def triangular_inverse(lower: torch.Tensor) -> torch.Tensor:
 def cholesky(matrices: torch.Tensor) -> torch.Tensor:
     """Lower Cholesky factors of (p, n, n) matrices, in float64 if float32 does not suffice.
 
-    That happens if a variance exceeds 10^7 epsilons, as with untrained networks.
+    Float32 fails if a variance exceeds 10^7 epsilon, as with untrained networks.
 
     Raises:
         ModelError: a matrix is not positive definite in float64 either.
@@ -106,7 +105,7 @@ def cholesky(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def strips(n: int) -> list[slice]:
-    """Strips of the rows of a triangle; no row of a strip is longer than the strip's end."""
+    """Strips of the rows of a triangle; the columns of a strip end at ``strip.stop``."""
     ends = [n * i // STRIPS for i in range(STRIPS + 1)]
     return [slice(start, end) for start, end in pairwise(ends) if end > start]
 
@@ -114,7 +113,7 @@ def strips(n: int) -> list[slice]:
 def pack_triangles(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The lower triangles of dense factors (P, d, d), without zeros: (P, d (d+1) / 2).
 
-    They come in the machine's memory, wherever the factors are: a GPU may lack the room.
+    The result is on the CPU, since a GPU may lack the memory.
     """
     rows, columns = torch.tril_indices(factor.shape[1], factor.shape[1], device=factor.device)
     packed = torch.empty(len(factor), len(rows), dtype=dtype)
@@ -135,8 +134,8 @@ def unpack_triangles(packed: torch.Tensor, dim: int) -> torch.Tensor:
 def _remainder(gram: torch.Tensor, n_images: int, epsilon: float) -> torch.Tensor:
     """r_i of every row, (p, N), from the ``gram``.
 
-    Centred rows add up to zero, so Y Y' has an eigenvalue 0, whose share in the diagonal of the
-    inverse is the 1/N to be subtracted. Raised to the size of the others, it has next to none.
+    Centred rows add up to zero, so Y Y' has an eigenvalue 0, which causes the 1/N to be
+    subtracted. It is raised to the mean of the others first, so that little is subtracted.
     """
     epsilon = _epsilon_without_one(epsilon, n_images)
     top = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
@@ -153,5 +152,5 @@ def _leave_one_out(leverage: torch.Tensor, remainder: torch.Tensor, n: int) -> t
 
 
 def _epsilon_without_one(epsilon: float, n_images: int) -> float:
-    """The epsilon of N rows that becomes ``epsilon`` when one row is taken out."""
+    """e = epsilon (N-2)/(N-1): it becomes ``epsilon`` when one row is removed."""
     return epsilon * (n_images - 2) / (n_images - 1)

@@ -1,7 +1,7 @@
 """A fitted model as one graph for ONNX, from images to maps, scores, p-values and decisions.
 
-The same steps as ``PaDiM.predict``, without its blocks and its in-place work, which a graph cannot
-have. Only this module needs the packages ``onnx`` and ``onnxscript``.
+The steps are those of ``PaDiM.predict``, without blocks and in-place operations, which a graph does
+not have. Only this module needs the packages ``onnx`` and ``onnxscript``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from padim.onnx_resize import ResizeAndCrop
 OPSET = 18
 INPUT_TYPES = ("image", "uint8", "normalised")
 OUTPUTS = ("anomaly_map", "image_score", "p_value", "is_defective")
-# A protocol buffer ends at 2 GiB; the rest of the graph has room in what is left.
+# A protocol buffer is limited to 2 GiB; 64 MiB are for the rest of the graph.
 MAX_BYTES_INSIDE = 2**31 - 64 * 2**20
 MIN_HALF_SIZE = 2**16  # values; smaller tensors save nothing as float16
 
@@ -43,7 +43,7 @@ class GraphOptions:
         input_type: ``image``, images uint8 (B, h, w, 3) of any size; ``uint8``, crops
             (B, 3, crop, crop); or ``normalised``, float32 crops as the network takes them.
         false_positive_rate: of the decision; at least 1 / (n + 1) for n training images.
-        is_half: whether large tensors are stored as float16. They are computed with in float32.
+        is_half: whether large tensors are stored as float16; the graph computes in float32.
     """
 
     input_type: str = "image"
@@ -55,11 +55,11 @@ class ScoringGraph(nn.Module):
     """What ``PaDiM.predict`` does, in operations that ONNX has.
 
     Args:
-        model: fitted; it is left as it is.
+        model: a fitted model; not changed.
         options: what the graph takes, and how it decides.
 
     Raises:
-        ModelError: the network is not of float32, the only precision that all runtimes have.
+        ModelError: the network is not float32, the only precision of all runtimes.
     """
 
     mean: torch.Tensor
@@ -97,7 +97,7 @@ class ScoringGraph(nn.Module):
         self.threshold = None if calibration is None else calibration.image_threshold(rate)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Images, as ``GraphOptions.input_type`` says, to what ``OUTPUTS`` names.
+        """Compute ``OUTPUTS`` from images of the type ``GraphOptions.input_type``.
 
         Returns:
             Maps (B, crop, crop) and image scores (B,), float32; of a calibrated model also
@@ -113,15 +113,15 @@ class ScoringGraph(nn.Module):
         scores = image_scores(maps)
         if self.normal_scores is None or self.threshold is None:
             return maps, scores
-        # As Calibration.p_values counts: a graph has no binary search.
+        # Calibration.p_values by counting: a graph has no binary search.
         as_high = (self.normal_scores >= scores[:, None]).to(torch.float32).sum(dim=1)
         p_values = (1 + as_high) / (1 + len(self.normal_scores))
         return maps, scores, p_values, scores > self.threshold
 
     def example(self, side: int) -> torch.Tensor:
-        """An input that shows the exporter its shape, and the axes that may vary by their names.
+        """An example input for the exporter.
 
-        The exporter takes a size of one for a constant.
+        No variable axis has size 1, which the exporter takes for a constant.
         """
         if self.input_type == "image":
             return torch.zeros(2, side + 1, side + 2, 3, dtype=torch.uint8)
@@ -136,14 +136,14 @@ def write_onnx(
     options: GraphOptions = GraphOptions(),
     properties: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write a model as ``folder/name``, and beside it ``name.data`` where it is beyond 2 GiB.
+    """Write a model as ``folder/name``, with tensors in ``name.data`` if it exceeds 2 GiB.
 
     Args:
         model: fitted.
-        folder: an empty one; the two files are tied by their names, so they are not renamed.
+        folder: an empty folder; do not rename the files, since the graph names ``name.data``.
         name: of the graph's file.
         options: what the graph takes, and how it decides.
-        properties: what else the graph's ``metadata_props`` say, beside ``graph_properties``.
+        properties: additional metadata of the graph, added to ``graph_properties``.
 
     Returns:
         The files written, the graph last.
@@ -178,7 +178,7 @@ def write_onnx(
 
 
 def graph_properties(model: PaDiM, options: GraphOptions) -> dict[str, str]:
-    """What a graph says of itself: text by name."""
+    """The metadata of a graph, text by name."""
     config, backbone = model.config, model.backbone
     found: dict[str, object] = {
         "padim_version": __version__,
@@ -254,7 +254,7 @@ def check_packages(is_run: bool = False) -> None:
 
 
 def _with_plain_swish(module: nn.Module) -> nn.Module:
-    """Replace EfficientNet's swish, which saves memory in training by a gradient of its own."""
+    """Replace EfficientNet's swish, which has a custom gradient, by ``nn.SiLU``."""
     for name, child in module.named_children():
         if type(child).__name__ == "MemoryEfficientSwish":
             setattr(module, name, nn.SiLU())

@@ -1,8 +1,8 @@
 """The resize and the crop of ``preprocessing`` in operations of ONNX, for images of any size.
 
-ONNX's own antialiased ``Resize`` will not do: OpenVINO ignores the antialiasing, and ONNX Runtime's
+ONNX's antialiased ``Resize`` is not used: OpenVINO ignores the antialiasing, and ONNX Runtime's
 arithmetic differs in 0.1 % of the values. A resize along one axis is a matrix instead, computed
-in the graph from the size of the image. Its weights have the 16 bits of PyTorch's uint8 resize.
+in the graph from the size of the image. Its weights have 16 bits, as in PyTorch's uint8 resize.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MAX_WEIGHT_BITS = 22
 class ResizeAndCrop(nn.Module):
     """Images (B, h, w, 3), uint8, to crops (B, 3, crop, crop), float32 with whole values.
 
-    The values are those of ``Preprocessing.crop_of``, but for sums beyond the 24 bits of float32:
-    of an image of 3000 x 2000 pixels 1 value in 50,000 differs, by 1.
+    The values equal those of ``Preprocessing.crop_of``, unless a sum exceeds the 24 bits of
+    float32: for 3000 x 2000 pixels, 1 value in 50,000 differs by 1.
 
     Args:
         preprocessing: of the model.
@@ -42,10 +42,10 @@ class ResizeAndCrop(nn.Module):
         return _rounded(rows @ _rounded(colours @ columns.T, column_scale), row_scale)
 
     def _weights(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whole weights (crop, size), and their sum, which the exact ones would have.
+        """Integer weights (crop, size), and the scale that they are multiplied by.
 
-        In float64, as PyTorch has it. Distances are fractions of whole numbers, so that they are
-        right in a runtime that has float32 alone.
+        Computed in float64, as in PyTorch. Distances are quotients of integers, so that they are
+        also right in a runtime with float32 only.
         """
         target = torch.arange(self._resize)[:, None]
         source = torch.arange(size)[None]

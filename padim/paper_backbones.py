@@ -31,7 +31,7 @@ class PaperBackbone(BackboneSpec):
     weights_url: str
 
     def load(self, layers: Sequence[str], weights: str) -> StageChain:
-        """As ``BackboneSpec`` has it."""
+        """See ``BackboneSpec``."""
         network = self.build()
         if weights == "random":
             draw_weights(network)
@@ -84,7 +84,7 @@ def _efficientnet_stages(network: Any) -> list[Stage]:
     return stages
 
 
-# IMAGENET1K_V1 for both ResNets: the V2 weights are another training, which the paper did not use.
+# IMAGENET1K_V1 for both ResNets, as in the paper: the V2 weights were trained differently.
 BACKBONES: Mapping[str, PaperBackbone] = {
     "resnet18": PaperBackbone(
         name="resnet18",

@@ -1,8 +1,8 @@
 """Images to uint8 crops, masks to binary crops (paper, section IV-B).
 
-An image is resized to a square, bicubic with antialiasing, and its centre is cropped; its mask
-follows it, nearest and binary. The resize is PyTorch's own uint8 one, which differs from Pillow's
-by at most one grey level in 0.1 % of the values and takes a third of the time.
+An image is resized to a square, bicubic with antialiasing, and its centre is cropped. A mask is
+treated likewise, with nearest interpolation. PyTorch's uint8 resize takes a third of Pillow's time,
+and differs from it by at most one grey level in 0.1 % of the values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Preprocessing:
 
     Attributes:
         resize, crop: sides in pixels.
-        bits: that hold the values of 16-bit images.
+        bits: as in ``PaDiMConfig``.
     """
 
     resize: int = 256
@@ -36,7 +36,7 @@ class Preprocessing:
         return cls(config.resize, config.crop, config.bits)
 
     def of(self, path: Path) -> Preprocessing:
-        """The preprocessing of one image and its mask. Subclasses may draw it from the path."""
+        """The preprocessing of one image and its mask. Subclasses may vary it by the path."""
         return self
 
     def image(self, path: Path) -> torch.Tensor:
@@ -55,7 +55,7 @@ class Preprocessing:
         return self._cropped(resized[0]).contiguous()
 
     def crop_of_mask(self, defective: np.ndarray) -> torch.Tensor:
-        """The crop of a mask bool (height, width), bool (crop, crop)."""
+        """The crop, bool (crop, crop), of a mask, bool (height, width)."""
         defect = torch.from_numpy(defective)[None, None].to(torch.uint8)
         # "nearest-exact" samples at pixel centres, as the image's resize does: no half-pixel shift.
         size = (self.resize, self.resize)
@@ -63,11 +63,11 @@ class Preprocessing:
         return self._cropped(resized[0]).bool()[0]
 
     def to_original(self, at: float, side: int) -> float:
-        """The place in the original image of a place in the crop, along one axis.
+        """Convert a coordinate of the crop to one of the original image, along one axis.
 
         Args:
-            at: in pixels of the crop; pixel i extends from i to i + 1.
-            side: of the original image along this axis, in pixels.
+            at: coordinate in the crop; pixel i extends from i to i + 1.
+            side: size of the original image in pixels.
         """
         return ((self.resize - self.crop) // 2 + at) * side / self.resize
 

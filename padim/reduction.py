@@ -2,8 +2,8 @@
 
 Every reduction is linear in the channels: it keeps some of them (``ids``) or projects all of them
 (``projection``). To add one, add its name to ``config.REDUCTIONS`` and a case to
-``draw_reduction``. PCA, which ``config.LEARNED`` names, is learned from the training images
-instead, by ``learn_components``; all that differs for it asks ``PaDiMConfig.is_learned``.
+``draw_reduction``. PCA is learned from the training images instead, by ``learn_components``: its
+name is in ``config.LEARNED``, and ``PaDiMConfig.is_learned`` is true.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Reduction:
     """Which channels are kept, or how all of them are projected. One of the two is None.
 
     Attributes:
-        ids: channel ids, int64 (d,), sorted; they count through the concatenated feature maps.
+        ids: channel ids, int64 (d,), sorted: indices into the concatenated channels.
         projection: float32 (C, d).
     """
 
@@ -45,7 +45,7 @@ def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
         The reduction; None for one that is learned from the training images.
 
     Raises:
-        ModelError: more channels wanted than there are, or an unknown reduction.
+        ModelError: ``embedding_dim`` exceeds C, or the reduction is unknown.
     """
     if config.reduction == "none":
         return Reduction(ids=torch.arange(n_channels))
@@ -58,8 +58,8 @@ def draw_reduction(config: PaDiMConfig, n_channels: int) -> Reduction | None:
         )
     if config.is_learned:
         return None
-    # RandomState's streams are frozen for good, which no other generator promises: the same seed
-    # gives the same channels in ten years.
+    # NumPy never changes the streams of RandomState, unlike those of other generators: a seed gives
+    # the same channels with every version.
     generator = np.random.RandomState(config.seed)
     if config.reduction == "random":
         ids = np.sort(generator.permutation(n_channels)[:dim])
@@ -77,15 +77,15 @@ def learn_components(
     n_channels: int,
     group: ProcessGroup | None = None,
 ) -> torch.Tensor:
-    """Find the ``dim`` first principal components of all patch embeddings.
+    """Compute the first ``dim`` principal components of all patch embeddings.
 
     The components are those of the pooled covariance over images and positions. The mean is not
     subtracted: a shift common to all embeddings changes no Mahalanobis distance.
 
     Args:
-        embeddings: batches (B, P, C) of the training images, all channels; a process that fits
-            together with others may have none.
-        dim: d, the components kept.
+        embeddings: batches (B, P, C) of the training images, all channels; a process of a group
+            may have none.
+        dim: d, the number of components.
         n_channels: C.
         group: the processes that fit together; None for one.
 
@@ -100,7 +100,7 @@ def learn_components(
         if not len(rows):
             continue
         if not count:
-            shift = rows.mean(dim=0)  # near the mean: keeps float32 products exact enough
+            shift = rows.mean(dim=0)  # close to the mean, so that float32 products are accurate
         rows = rows - shift
         count += len(rows)
         total = total + rows.sum(dim=0).cpu().double()
@@ -110,7 +110,8 @@ def learn_components(
     covariance = scatter / count - torch.outer(total, total) / count**2
     components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
     components = components.to(shift.device, torch.float32).contiguous()
-    return components if group is None else group.broadcast(components)  # one sign for all
+    # The sign of an eigenvector is arbitrary, so all processes use those of rank 0.
+    return components if group is None else group.broadcast(components)
 
 
 def _sums_of_all(
@@ -120,7 +121,7 @@ def _sums_of_all(
     shift: torch.Tensor,
     group: ProcessGroup,
 ) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """The sums of all processes, about zero: each process has another shift."""
+    """Add up the sums of all processes, moved to shift 0, since the shifts differ."""
     shift = shift.cpu().double()
     cross = torch.outer(total, shift)
     scatter = scatter + cross + cross.T + count * torch.outer(shift, shift)

@@ -16,8 +16,8 @@ Array = np.ndarray
 def patch_embeddings(feature_maps: Sequence[Array], channel_ids: Sequence[int]) -> Array:
     """Section III-A: concatenate the feature maps (H_l, W_l, C_l) of one image at each position.
 
-    Coarser maps are repeated up to the grid of the largest one. Of all channels, section III-B
-    keeps a random choice, ``channel_ids``. Returns (H, W, d).
+    Coarser maps are repeated up to the grid of the largest one. Section III-B keeps a random
+    subset of the channels, ``channel_ids``. Returns (H, W, d).
     """
     height, width = max(feature_map.shape[:2] for feature_map in feature_maps)
     embeddings = np.empty((height, width, len(channel_ids)))
@@ -54,7 +54,7 @@ def mahalanobis(x: Array, mu: Array, sigma: Array) -> float:
 
 
 def distances(train: Array, test: Array, epsilon: float = 0.01) -> Array:
-    """Distances (H, W) of the embeddings (H, W, d) of an image to ``train`` (N, H, W, d)."""
+    """Distances (H, W) of one image (H, W, d) to the Gaussians of ``train`` (N, H, W, d)."""
     height, width, _ = test.shape
     found = np.empty((height, width))
     for i in range(height):
@@ -65,7 +65,7 @@ def distances(train: Array, test: Array, epsilon: float = 0.01) -> Array:
 
 
 def leave_one_out(x: Array, epsilon: float = 0.01) -> Array:
-    """The distance (N,) of each training embedding of a position to the Gaussian of the others."""
+    """At one position, the distance (N,) of each embedding to the Gaussian of the others."""
     found = np.empty(len(x))
     for k in range(len(x)):
         others = np.delete(x, k, axis=0)
@@ -79,11 +79,11 @@ def image_score(anomaly_map: Array) -> float:
 
 
 def threshold(scores: Array, false_positive_rate: float) -> float:
-    """The score that at most the share ``false_positive_rate`` of normal images exceed.
+    """The score exceeded by at most a fraction ``false_positive_rate`` of normal images.
 
     Args:
         scores: leave-one-out image scores of the N training images.
-        false_positive_rate: at least 1 / (N + 1). The new image counts among the normal ones
+        false_positive_rate: at least 1 / (N + 1), since the new image is counted too
             (conformal prediction: Vovk, Gammerman and Shafer, 2005).
     """
     allowed = min(max(1, int(false_positive_rate * (len(scores) + 1) + 1e-9)), len(scores))

@@ -1,8 +1,8 @@
-"""Where a model looks: the part of the images that is learned and scored.
+"""The region of interest: the part of the images that is learned and scored.
 
-A mask is white where the model looks. It goes through the resize and the crop of an image. A
-position of the grid is looked at if any of its pixels is white: so every white pixel has a distance
-of its own, and is never judged by its neighbours alone. Positions outside have no Gaussian.
+A mask is white inside the region. It is resized and cropped like an image. A position of the grid
+is inside if any of its pixels is white, so every white pixel has a distance of its own. Positions
+outside have no Gaussian.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import nn
 from padim.errors import ImageError, ModelError
 from padim.reading.images import OneImage, list_images
 
-# Levels up to the first are black and from the second on white: a lossy file has noise.
+# Levels up to BLACK count as black, levels from WHITE on as white: lossy files have noise.
 BLACK, WHITE = 16, 239
-MAX_GREY = 0.05  # share of the pixels in between, such as those of smooth edges
-MAX_STRETCH = 1.02  # by which the ratio of a mask's sides may differ from that of the images
+MAX_GREY = 0.05  # fraction of the pixels in between, as at smooth edges
+MAX_STRETCH = 1.02  # allowed factor between the aspect ratios of mask and image
 
 
 class RegionOfInterest(nn.Module):
@@ -30,7 +30,7 @@ class RegionOfInterest(nn.Module):
         grid: (H, W) of the positions.
 
     Attributes:
-        positions: ids of the positions looked at, int64 (P,), of H * W.
+        positions: ids of the positions inside, int64 (P,), of H * W.
 
     Raises:
         ModelError: the mask is empty.
@@ -65,7 +65,7 @@ def packed(mask: torch.Tensor) -> torch.Tensor:
 
 
 def unpacked(bits: torch.Tensor, crop: int) -> torch.Tensor:
-    """The mask that was ``packed``."""
+    """The inverse of ``packed``."""
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=crop**2)).bool().view(crop, crop)
 
 
@@ -93,7 +93,7 @@ def read_region(region: OneImage) -> np.ndarray:
         pixels = sources[0].read()
     except ImageError as error:
         raise ModelError(f"region: {error}", "region") from error
-    if pixels.max() == 1:  # labels, as masks of some tools are
+    if pixels.max() == 1:  # some tools write masks of 0 and 1
         pixels = pixels * np.uint8(255)
     is_black, is_white = pixels.max(axis=2) <= BLACK, pixels.min(axis=2) >= WHITE
     grey = 1 - float((is_black | is_white).mean())
@@ -112,7 +112,7 @@ def read_region(region: OneImage) -> np.ndarray:
 def check_shape(
     mask: np.ndarray, size: tuple[int, int], image: str, region: str = "region"
 ) -> None:
-    """Check that a mask has the shape of an image; its size may be another.
+    """Check that a mask has the aspect ratio of an image; the sizes may differ.
 
     Args:
         mask: (height, width).
@@ -121,7 +121,7 @@ def check_shape(
         region: the mask's name.
 
     Raises:
-        ModelError: their sides have different ratios, so that the mask would not fit.
+        ModelError: the aspect ratios differ.
     """
     height, width = mask.shape
     stretch = width * size[1] / (height * size[0])
@@ -134,15 +134,15 @@ def check_shape(
 
 
 def map_weight(rows: torch.Tensor, columns: torch.Tensor, region: RegionOfInterest) -> torch.Tensor:
-    """What maps of zeros outside are multiplied by: float32 (crop, crop), 0 outside.
+    """The factor (crop, crop), float32, that corrects maps whose distances outside are 0.
 
-    A map value is a sum of distances with weights. Near the border those of the positions outside
-    are missing; the others are raised by their share, so that they make up the whole again, as in
-    normalised convolution (Knutsson and Westin, 1993). The share is of the absolute weights: so no
-    map value can be higher than one without a region. Where all weights are inside it is 1.
+    A map value is a weighted sum of distances. Near the border, the weights of positions outside
+    are lost. The factor scales the others up to the full sum, as in normalised convolution
+    (Knutsson and Westin, 1993). The sums are of absolute weights: so no map value can be higher
+    than one without a region. The factor is 0 outside, and 1 if all weights are inside.
 
     Args:
-        rows, columns: of the map, rows @ distances @ columns; (crop, H) and (W, crop).
+        rows, columns: those of ``AnomalyMap``, (crop, H) and (W, crop).
         region: where the model looks.
     """
     rows, columns = rows.double().abs(), columns.double().abs()

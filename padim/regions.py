@@ -1,4 +1,4 @@
-"""Where the defect is: the connected regions of an anomaly map above the pixel threshold."""
+"""Defect regions: the connected regions of an anomaly map above the pixel threshold."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ class Region:
     """A connected region of one image whose pixels are above the pixel threshold.
 
     Attributes:
-        box: left, top, right, bottom in pixels of the original image; right and bottom are the
-            first column and row behind it. Every pixel that the region touches is inside.
+        box: left, top, right, bottom in pixels of the original image; right and bottom are
+            exclusive. Every pixel that the region touches is inside.
         area: in pixels of the anomaly map.
         peak: the highest value of the anomaly map in the region, a Mahalanobis distance.
         position: x and y of the peak, a pixel of the original image.
-        p_value: of the peak, the share of the pixels of normal images that are as high; see
-            ``Calibration.pixel_p_values``.
+        p_value: of the peak; see ``Calibration.pixel_p_values``.
     """
 
     box: tuple[int, int, int, int]
@@ -43,9 +42,9 @@ class RegionFinder:
     """Finds the regions of anomaly maps.
 
     Attributes:
-        calibration: of the model.
+        calibration: that of the model.
         threshold: a pixel with a higher map value is defective.
-        preprocessing: which crops the images.
+        preprocessing: that of the model.
     """
 
     calibration: Calibration
@@ -75,7 +74,7 @@ class RegionFinder:
     def _region(
         self, bounds: tuple[int, int, int, int], values: np.ndarray, size: tuple[int, int]
     ) -> Region:
-        """A region from its bounds in the map; ``values`` are minus infinity around it."""
+        """A region from its bounds in the map; ``values`` are minus infinity outside it."""
         top, left, bottom, right = bounds
         width, height = size
         original = self.preprocessing.to_original

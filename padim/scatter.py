@@ -1,9 +1,9 @@
-"""Running sums of x x' at many positions, for more images than are kept.
+"""Running sums of x x' at many positions, if there are too many images to keep.
 
-The sums of all positions are larger than any cache: to read and write them takes longer than a
-product of a few images. So embeddings wait in a group, whose products are added at once. Of the
-symmetric sums only the lower triangle is kept, in strips of rows. Of many channels, sums and group
-together take three quarters of the memory of whole matrices.
+The sums of all positions exceed any cache: reading and writing them takes longer than the product
+of a few images. Therefore embeddings wait in a group, whose products are added at once. The sums
+are symmetric: only the lower triangle is kept, in strips of rows. With many channels, sums and
+group take three quarters of the memory of full matrices.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from padim.linalg import strips
 from padim.parallel import for_each_block
 
-# Embeddings in a group: an eighth of the channels, which is 56 of all 448 of a ResNet-18. Twice as
-# many take no less time.
+# Size of a group as a fraction of the channels: 56 embeddings for the 448 channels of ResNet-18.
+# Groups of twice the size are not faster.
 GROUP_SHARE = 1 / 8
 MIN_GROUP = 32
 
@@ -35,13 +35,13 @@ class Scatter:
         self._size = max(MIN_GROUP, round(self._dim * GROUP_SHARE))  # of the group
         self._n_waiting = 0  # embeddings in the group
         n_sums = sum((strip.stop - strip.start) * strip.stop for strip in strips(self._dim))
-        # One piece of memory, which is given back as one.
+        # One allocation, so that the memory is released as a whole.
         both = shift.new_zeros(positions, n_sums + self._size * self._dim)
         self._sums = both[:, :n_sums]
         self._group = both[:, n_sums:].unflatten(1, (self._size, self._dim))
 
     def add(self, embeddings: torch.Tensor) -> None:
-        """Take in embeddings (B, p, d)."""
+        """Add embeddings (B, p, d)."""
         while len(embeddings):
             some, embeddings = embeddings.tensor_split([self._size - self._n_waiting])
             first, self._n_waiting = self._n_waiting, self._n_waiting + len(some)
@@ -51,10 +51,10 @@ class Scatter:
                 self.sums()
 
     def sums(self) -> torch.Tensor:
-        """The sums of all that came: the values of the strips, one after the other, (p, n)."""
+        """The sums of all embeddings so far: the strips' values, concatenated, (p, n)."""
         waiting, self._n_waiting = self._group[:, : self._n_waiting], 0
         for strip, sums in self._strips(slice(None)) if waiting.shape[1] else ():
-            # One product a block, which may be done again if there is no memory for its workspace.
+            # One product per block, so that a block can be repeated if its workspace does not fit.
             add = partial(_add_products, sums, waiting, waiting, strip)
             for_each_block(add, len(sums), sums[0].nbytes, sums.device)
         return self._sums
@@ -62,13 +62,13 @@ class Scatter:
     def merge(
         self, sums: torch.Tensor, total: torch.Tensor, difference: torch.Tensor, n_images: int
     ) -> None:
-        """Take in another's sums.
+        """Add the sums of another ``Scatter``.
 
         Args:
-            sums: as ``sums`` gives them.
+            sums: its ``sums``.
             total: (p, d), the sum of its x.
-            difference: (p, d), its shift less this one.
-            n_images: how many have been added up.
+            difference: (p, d), its shift minus this one.
+            n_images: the number of its images.
         """
         self._sums += sums.to(self._sums)
         # x + D instead of x adds u D' + D u', with u = sum of x + N/2 D.
@@ -82,7 +82,7 @@ class Scatter:
         Args:
             block: the positions.
             mean: their means of x, (p, d).
-            n_images: N, all of which are in the sums.
+            n_images: N, all of them added.
         """
         sigma = mean.new_zeros(*mean.shape, self._dim)
         for strip, sums in self._strips(block):
@@ -104,6 +104,6 @@ class Scatter:
 def _add_products(
     sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor, strip: slice, block: slice
 ) -> None:
-    """Add a strip of X' Y, which is symmetric, for X and Y (p, k, d), to its sums."""
+    """Add a strip of the symmetric X' Y to ``sums``; X and Y are (p, k, d)."""
     x, y = left[block, :, strip], right[block, :, : strip.stop]
     sums[block].baddbmm_(x.transpose(1, 2), y)

@@ -1,7 +1,7 @@
-"""The networks of timm: any of them as a backbone, by its intermediate features.
+"""Any network of timm as a backbone, by its intermediate features.
 
-timm gives every network, convolutional or a transformer, ``forward_intermediates``, whose feature
-maps are those of its ``features_only`` networks. Only this module needs the package ``timm``.
+``forward_intermediates`` of timm works for convolutional networks and transformers alike, and gives
+the feature maps of ``features_only``. Only this module needs the package ``timm``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FINEST_STRIDE = 4  # by default, as in the paper
 
 
 class TimmNetwork(FeatureNetwork):
-    """A network of timm without what comes after its last feature layer."""
+    """A network of timm up to its last feature layer."""
 
     def __init__(self, spec: TimmBackbone, network: Any, layers: tuple[Layer, ...]) -> None:
         indices = [spec.known.index(layer) for layer in layers]
@@ -39,7 +39,7 @@ class TimmNetwork(FeatureNetwork):
         return self["network"]
 
     def feature_maps(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
-        """As ``FeatureNetwork`` has it."""
+        """See ``FeatureNetwork``."""
         side, spec, network = images.shape[-1], self._spec, self._network
         if spec.is_fixed and side != spec.input_size:
             raise spec.wrong_size(side)
@@ -47,7 +47,7 @@ class TimmNetwork(FeatureNetwork):
             feature_maps = network.forward_intermediates(
                 images, indices=self._indices, output_fmt="NCHW", intermediates_only=True
             )
-        except AssertionError as error:  # how timm refuses a size, such as one that no patch fits
+        except AssertionError as error:  # timm rejects a size, such as one that patches do not fit
             raise spec.wrong_size(side, str(error)) from error
         yield from feature_maps
 
@@ -57,10 +57,10 @@ class TimmBackbone(BackboneSpec):
     """A network of timm.
 
     Attributes:
-        known: all layers that it has.
-        input_size: side in pixels of the images that it was trained on.
-        is_fixed: whether it takes no other.
-        options: of its construction.
+        known: all its layers.
+        input_size: side in pixels of its training images.
+        is_fixed: whether it takes no other size.
+        options: arguments of ``timm.create_model``.
     """
 
     known: tuple[Layer, ...]
@@ -70,7 +70,7 @@ class TimmBackbone(BackboneSpec):
     folds_batch_norms: bool = False
 
     def load(self, layers: Sequence[str], weights: str) -> TimmNetwork:
-        """As ``BackboneSpec`` has it; ``random`` weights are as timm initialises them."""
+        """See ``BackboneSpec``; timm initialises ``random`` weights."""
         used = choose_layers(self.name, self.known, layers)
         network = self._create(is_trained=weights == "imagenet")
         own = network.state_dict(keep_vars=True)
@@ -81,7 +81,7 @@ class TimmBackbone(BackboneSpec):
         return whole
 
     def config(self, layers: Sequence[str] | None = None) -> PaDiMConfig:
-        """The paper's, for images of the network's own size, cut from resized ones as theirs."""
+        """The paper's, for the network's own image size, with the paper's ratio of the crop."""
         used = choose_layers(self.name, self.known, layers or self.layers)
         paper = PaDiMConfig()
         return PaDiMConfig(
@@ -117,7 +117,7 @@ class TimmBackbone(BackboneSpec):
 
 @lru_cache
 def timm_spec(name: str) -> TimmBackbone:
-    """What is known of a network of timm, read from the network itself, built without values.
+    """The specification of a timm network, read from the network on the meta device.
 
     Args:
         name: ``timm/NAME``, or ``timm/NAME.TAG`` for weights that are not timm's default.
@@ -153,7 +153,7 @@ def _import_timm(name: str) -> Any:
 
 
 def _blank(timm: Any, name: str) -> tuple[Any, dict[str, bool]]:
-    """The network without values, and the option by which it takes images of any size, if any."""
+    """The network on the meta device, and the option for images of any size, if it has one."""
     options = {"dynamic_img_size": True}
     with torch.device("meta"):
         try:
@@ -163,7 +163,7 @@ def _blank(timm: Any, name: str) -> tuple[Any, dict[str, bool]]:
 
 
 def _checked(timm: Any, name: str) -> str:
-    """The name that timm knows the network by."""
+    """Check a name, and return timm's own."""
     own = name.removeprefix(TIMM)
     architecture, _, tag = own.partition(".")
     known = timm.list_models()
@@ -179,10 +179,10 @@ def _checked(timm: Any, name: str) -> str:
 
 
 def _default_layers(known: Sequence[Layer]) -> tuple[str, ...]:
-    """As in the paper: the ends of the stages of stride 4, 8 and 16, or of the first that follow.
+    """As in the paper: the last layers of stride 4, 8 and 16, or of the next larger strides.
 
-    A network of a single stride, such as a ViT, gives blocks at a quarter, half and three quarters
-    of its depth.
+    In a network of one stride, such as a ViT: the blocks at a quarter, half and three quarters of
+    the depth.
     """
     last = {layer.stride: layer.name for layer in known if layer.stride >= FINEST_STRIDE}
     if len(last) > 1:
@@ -192,13 +192,13 @@ def _default_layers(known: Sequence[Layer]) -> tuple[str, ...]:
 
 
 def _native(state: StateDict, network: nn.Module, file: str) -> StateDict:
-    """Weights under timm's own names; timm knows how those of other publishers are to be read."""
+    """Convert weights to timm's names; timm has filters for those of other publishers."""
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state
     try:
         return convert(dict(state), network)
-    except Exception as error:  # whatever a conversion stumbles over in another network's file
+    except Exception as error:  # a filter may raise anything for another network's file
         raise ModelError(
             f"weights {file} are not those of {type(network).__name__}: {error!r}", "weights"
         ) from error

@@ -31,7 +31,7 @@ def load_weights(
         weights: ``imagenet`` or a file.
 
     Raises:
-        ModelError: the weights are not there, damaged, or of another network.
+        ModelError: the weights are missing, damaged, or of another network.
     """
     if str(weights) == "imagenet":
         state, origin = _download(url, title), url
@@ -45,11 +45,11 @@ def fill_weights(
 ) -> None:
     """Copy weights into the part of a network that is used.
 
-    Layers outside that part may be missing. Nothing may be there that the network does not have:
-    the file is another network's then (ResNet-34's holds all that ResNet-18 needs).
+    Layers outside that part may be missing. A layer that the network does not have is an error: for
+    example, ResNet-34's file has all layers of ResNet-18.
 
     Args:
-        own: the parameters and buffers of the whole network themselves.
+        own: the parameters and buffers of the whole network, not copies.
         used: the part of it that is run.
         title: its name, for messages.
         state: the weights.
@@ -88,7 +88,7 @@ def draw_weights(network: nn.Module) -> None:
     """Draw every convolution by He's initialisation, so that deep layers get a signal."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            # PyTorch's own counts the outputs of all groups, which starves a depthwise convolution.
+            # ``kaiming_normal_`` counts the outputs of all groups: too many if depthwise.
             fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
             nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
 
@@ -104,7 +104,7 @@ def checksum(module: nn.Module, text: str = "") -> str:
 
 
 def _check_values(name: str, tensor: torch.Tensor, origin: str) -> None:
-    """Of a tensor of the right shape; in float32, as the network will have it."""
+    """Check that a tensor is finite in float32, the type of the network."""
     if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all()):
         raise ModelError(
             f"weights {origin}: {name} is not dense, real and finite; give trained weights",
@@ -130,10 +130,10 @@ def _download(url: str, title: str) -> StateDict:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """A file of tensors by name, or one with such a dictionary under ``state_dict``.
+    """Read a file of named tensors, at its top level or under ``state_dict``.
 
     Raises:
-        ModelError: it is not there, damaged, or holds something else.
+        ModelError: it is missing, damaged, or holds something else.
     """
     if not path.is_file():
         problem = "is not a file" if path.exists() else "does not exist"
@@ -174,7 +174,7 @@ def _load_tensors(path: Path) -> Any:
     if is_zipfile(path):
         with ZipFile(path) as archive:
             entries = archive.infolist()
-        # PyTorch stores, and never compresses. What inflates or overlaps is no file of its own.
+        # ``torch.save`` does not compress: an archive that inflates or overlaps is not its own.
         n_bytes = sum(entry.file_size for entry in entries)
         if any(entry.compress_type for entry in entries) or n_bytes > path.stat().st_size:
             raise ValueError("compressed")
@@ -186,7 +186,7 @@ def _load_tensors(path: Path) -> Any:
 def _is_plain(tensor: torch.Tensor, n_bytes: int) -> bool:
     """Whether a tensor is an ordinary one whose values are in a file of ``n_bytes``.
 
-    A tensor can be expanded from one value to any size, so nothing looks at its values before.
+    A tensor can be expanded from one value to any size, so check this before reading values.
     """
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_nested:
         return False

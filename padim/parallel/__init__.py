@@ -1,7 +1,7 @@
 """The engine room: blocks, threads and processes. A reader of the method need not enter it.
 
-The method uses the functions below, and, where several processes fit one model, the
-``process_group.ProcessGroup`` that it is handed.
+The method uses the functions below. If several processes fit one model, its caller passes it a
+``process_group.ProcessGroup``.
 """
 
 from padim.parallel.blocks import for_each_block, grouped

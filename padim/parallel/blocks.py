@@ -1,4 +1,4 @@
-"""Work done block by block, in blocks as large as the device's memory allows."""
+"""Process positions or images in blocks that fit into the memory of the device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import torch
 from padim.errors import DeviceMemoryError
 from padim.parallel.threads import map_in_threads, thread_count
 
-# On a CPU: enough to keep batched routines busy, little compared with the Gaussians themselves. On
-# a GPU, where a small block leaves most of the device idle: an eighth of what is free, within
-# these bounds.
-CPU_BYTES = 32 * 2**20  # of all blocks that are worked on at the same time
+# On a CPU: enough to keep batched routines busy, and little compared with the Gaussians. On a GPU,
+# small blocks leave most of the device idle: an eighth of the free memory, within these bounds.
+CPU_BYTES = 32 * 2**20  # of all blocks processed at the same time
 MIN_BYTES = 2**20  # less is not worth a second thread
 CUDA_BYTES = (16 * 2**20, 1024 * 2**20)
 
@@ -27,15 +26,15 @@ def for_each_block(
     """Call ``work`` with slices that together cover ``range(total)``; on a CPU in several threads.
 
     Args:
-        work: done on one block, in any order. It is called again with the first part of a block
-            that it ran out of memory on, so it changes nothing before its last allocation.
+        work: called with one block at a time, in any order. If it runs out of memory, it is called
+            again with a part of the block, so it must change nothing before its last allocation.
         total: number of positions, or of images.
-        bytes_each: memory that one of them takes while it is worked on.
-        device: where the work is done.
+        bytes_each: memory needed for one of them.
+        device: where ``work`` computes.
         cpu_size: size of the blocks on a CPU, for work whose last digits depend on it.
 
     Raises:
-        DeviceMemoryError: the memory does not suffice for a block of one.
+        DeviceMemoryError: a block of one does not fit into the memory.
     """
     if device.type != "cpu":
         step = max(1, block_bytes(device) // max(1, bytes_each))
@@ -71,8 +70,8 @@ def block_bytes(device: torch.device) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on whatever device.
 
-    PyTorch raises ``OutOfMemoryError`` on a GPU, but a bare ``RuntimeError`` on a CPU, which only
-    its text tells from others.
+    PyTorch raises ``OutOfMemoryError`` on a GPU, but a bare ``RuntimeError`` on a CPU, which is
+    recognised by its text.
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
@@ -80,7 +79,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _in_turn(work: Callable[[slice], None], total: slice, step: int, device: torch.device) -> None:
-    """Call ``work`` with one block after the other, with smaller ones after memory ran out."""
+    """Call ``work`` with consecutive blocks, and with smaller ones after memory ran out."""
     start = total.start
     while start < total.stop:
         end = min(start + step, total.stop)

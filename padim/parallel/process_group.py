@@ -1,9 +1,9 @@
 """The processes that fit one model together, as ``torchrun`` starts them.
 
-Each process sees a shard of the images. What it learns of a range of positions goes to the process
-that owns the range, which merges and factorises it. The factors then go to all processes, so that
-each scores its shard of the test images, or stay with their owners if one process cannot hold them
-all. A group of one process sends nothing.
+Each process sees a shard of the images, and owns a range of the positions. It receives the learned
+state of its range from all processes, and merges and factorises it. The factors are then sent to
+all processes, so that each scores its shard of the test images. If one process cannot hold them
+all, they stay with their owners. A group of one process sends nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 START_TIMEOUT = timedelta(minutes=10)  # for all processes to start
-# For the slowest process, and for rank 0 to measure and draw a class. A process that ends is
-# noticed at once; this ends a deadlock.
+# For the slowest process, and for rank 0 to evaluate and draw a class. It ends a deadlock; a
+# process that ends is noticed at once.
 TIMEOUT = timedelta(hours=1)
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 PIECE_BYTES = 64 * 2**20  # a tensor is sent in pieces: the device may have no room for all of it
@@ -39,12 +39,12 @@ PIECE_BYTES = 64 * 2**20  # a tensor is sent in pieces: the device may have no r
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One process of ``world_size``. ``PaDiM.fit_features`` is handed it.
+    """One process of ``world_size``, an argument of ``PaDiM.fit_features``.
 
     Attributes:
         rank: which process this is, from 0; rank 0 alone writes files.
         world_size: how many processes there are.
-        device: where tensors are sent from and received.
+        device: the device on which tensors are sent and received.
     """
 
     rank: int = 0
@@ -60,7 +60,7 @@ class ProcessGroup:
         """
         if os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
-        from torch.distributed.rendezvous import rendezvous  # not there in every PyTorch
+        from torch.distributed.rendezvous import rendezvous  # missing in some builds of PyTorch
 
         try:
             store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
@@ -73,7 +73,7 @@ class ProcessGroup:
         _wait_for_all(store, rank, size, device.type)
         is_cuda = device.type == "cuda"
         if is_cuda:
-            torch.cuda.set_device(device)  # or NCCL would guess which one is meant
+            torch.cuda.set_device(device)  # otherwise NCCL guesses the device
         distributed.init_process_group(
             "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT
         )
@@ -85,7 +85,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def shards(self, total: int) -> list[slice]:
-        """The range of every process, of almost equal sizes; that of rank 0 is never empty."""
+        """The range of every process, almost equal in size; that of rank 0 is never empty."""
         ends = [-(-total * rank // self.world_size) for rank in range(self.world_size + 1)]
         return [slice(start, end) for start, end in pairwise(ends)]
 
@@ -96,7 +96,7 @@ class ProcessGroup:
     def learner(
         self, n_images: int, positions: int, epsilon: float, leaves_out: bool
     ) -> GaussianLearner | ShardedLearner:
-        """What learns the Gaussians of all ``positions`` from the shards of ``n_images``."""
+        """A learner of the Gaussians of all ``positions`` from shards of ``n_images``."""
         from padim.parallel.sharded_gaussian import ShardedLearner
 
         if self.world_size == 1:
@@ -133,7 +133,7 @@ class ProcessGroup:
         return not self.all_reduce([torch.tensor([0 if value else 1])])[0].item()
 
     def memory_share(self) -> int:
-        """Bytes that a process may hold for good: half of what is free on its device.
+        """Bytes that a process may keep allocated: half of the free memory of its device.
 
         On a CPU, half of its share of the memory of the machine or container.
         """
@@ -158,7 +158,7 @@ class ProcessGroup:
         return gathered.to(part.device)
 
     def gather(self, part: torch.Tensor, total: int) -> torch.Tensor | None:
-        """``all_gather``, but in the CPU memory of rank 0 alone; None in the others."""
+        """``all_gather`` into the CPU memory of rank 0 only; None in the others."""
         if not self.is_first:
             for piece in _pieces(part):
                 distributed.send(piece.to(self.device).contiguous(), 0)
@@ -182,11 +182,11 @@ class ProcessGroup:
         a time, and their sizes may differ.
 
         Args:
-            give: from a rank to the tensors for it; called once for each, when they are sent. All
+            give: returns the tensors for a rank; called once for each, when they are sent. All
                 have the same number of axes and the same types.
 
         Yields:
-            The rank that sent them, and the tensors; first what this process gives to itself.
+            A rank and the tensors that it sent; this process's own come first.
         """
         yield self.rank, list(give(self.rank))
         for step in range(1, self.world_size):

@@ -1,8 +1,8 @@
 """The Gaussians that several processes learn together; each process owns a range of positions.
 
 If one process cannot hold them all, each scores the positions that it owns: the embeddings of a
-batch travel to the owners, and the distances back. That is P d numbers for every image, instead of
-the P d^2 of the factors once.
+batch are sent to the owners, and the distances back. That is P d numbers for every image, instead
+of P d^2 for the factors once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from padim.parallel.process_group import ProcessGroup
 class ShardedGaussian(nn.Module):
     """The Gaussians of all positions; this process holds a shard of them.
 
-    It is used as a ``PatchGaussian`` is, by all processes at the same time.
+    Used like a ``PatchGaussian``, by all processes at the same time.
 
     Args:
         own: the Gaussians of this process's positions.
@@ -72,8 +72,8 @@ class ShardedGaussian(nn.Module):
 class ShardedLearner:
     """Learns the Gaussians of all positions from the images of all processes.
 
-    What a process learns of a range of positions goes to the process that owns the range, which
-    merges and factorises it. The interface is that of ``GaussianLearner``.
+    Each process merges and factorises the state of the positions that it owns. The interface is
+    that of ``GaussianLearner``.
 
     Args:
         n_images: N, of all processes together.
@@ -111,7 +111,7 @@ class ShardedLearner:
         """Learn from a batch of embeddings (B, P, d) of this process's images.
 
         Raises:
-            ModelError: more images come than were announced.
+            ModelError: there are more images than in this process's shard.
         """
         shards = self._group.shards(self._positions)
         for learner, block in zip(self._learners, shards, strict=True):
@@ -142,7 +142,7 @@ class ShardedLearner:
         return PatchGaussian(mean, factor, own.is_low_rank, own.epsilon)
 
     def _give_away(self, rank: int) -> list[torch.Tensor]:
-        """What was learned of the positions of a process; the memory is free once it is sent."""
+        """Release and return the learned state of the positions of a process."""
         learner, self._learners[rank] = self._learners[rank], None
         assert learner is not None
         return learner.state()

@@ -1,8 +1,8 @@
-"""Work on a CPU in several threads, a part on each core.
+"""Run independent parts of a computation in several threads on a CPU.
 
-PyTorch shares every single operation out over its threads, which wait for one another at its end.
-If parts of a work do not depend on each other, a thread for each part loses nothing to that: an
-eighth of the time of a ResNet-18, half of that of an EfficientNet-B5, whose operations are small.
+PyTorch splits every operation over its threads, which wait for each other at its end. One thread
+for each independent part avoids the waiting: an eighth of the time of a ResNet-18, and half of
+that of an EfficientNet-B5, whose operations are small.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _this_thread = threading.local()
 
 @contextmanager
 def fork_safe() -> Iterator[None]:
-    """Let a forked child compute in one thread within the block, or within a decorated function.
+    """Use one thread in a forked child, within the block or the decorated function.
 
-    The threads that PyTorch shares its operations out over are not there in a child, which would
-    wait for them for ever. A process that was not forked computes as ever.
+    PyTorch's threads do not exist in a forked child, which would wait for them forever. Other
+    processes are not affected.
     """
     before = torch.get_num_threads()
     if os.getpid() == _process or before == 1:
@@ -56,7 +56,7 @@ def fork_safe_steps(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def thread_count() -> int:
-    """How many parts are worked on at the same time; 1 within such a part."""
+    """Number of parts that run at the same time; 1 within such a part."""
     if getattr(_this_thread, "is_part", False):
         return 1
     return min(MAX_THREADS, torch.get_num_threads())
@@ -65,8 +65,8 @@ def thread_count() -> int:
 def map_in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
     """Call ``work`` with every item, ``thread_count()`` at a time.
 
-    A lone item goes to a thread too. All threads have the same number of cores, so the libraries
-    choose the same algorithm for an item whatever else is worked on, which decides its last digits.
+    A single item runs in a thread too. All threads have the same number of cores. So libraries
+    choose the same algorithm for an item whatever else runs, and its last digits are the same.
 
     Raises:
         Exception: what the first failing call raised.
@@ -91,11 +91,11 @@ def _pool(process: int, count: int, n_cores: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, "padim", lambda: _begin(n_cores // count))
     barrier = threading.Barrier(count)
     list(pool.map(lambda _: barrier.wait(), range(count)))
-    torch.set_num_threads(n_cores)  # as before: new threads take over the count that was set last
+    torch.set_num_threads(n_cores)  # restored, since new threads inherit the last count
     return pool
 
 
 def _begin(n_cores: int) -> None:
     _this_thread.is_part = True
-    torch.get_num_threads()  # a thread's first call takes over what another thread has set
+    torch.get_num_threads()  # a thread's first call would overwrite the count set below
     torch.set_num_threads(n_cores)

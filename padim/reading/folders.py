@@ -9,12 +9,12 @@ from pathlib import Path, PurePath
 
 from padim.config import IMAGE_SUFFIXES
 
-# What operating systems and network storage leave in folders of images, in small letters.
+# Files and folders that operating systems and network storage create, in lower case.
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
 HIDDEN = ("hidden", "system file", "in a hidden folder", "in a system folder")  # reasons
 RESULTS = "results of this program"  # reason
-# What a run or a prediction has at its end; and, with its lock, before that.
+# Entries of a finished run or prediction, and, together with the lock, of an unfinished one.
 FINISHED = ({"scores.csv", "summary.json"}, {"results.json", "records"})
 LOCK = ".lock"
 UNFINISHED = {"records", "maps", "overlays", "originals", "anomaly_images"}
@@ -69,14 +69,14 @@ def reason_not_searched(name: str) -> str | None:
 def are_results(names: Collection[str]) -> bool:
     """Whether a folder with entries of these names holds the results of a run or a prediction.
 
-    Also of one that was killed: its lock stays behind.
+    Killed ones count too: their lock remains.
     """
     is_finished = any(own.issubset(names) for own in FINISHED)
     return is_finished or (LOCK in names and not UNFINISHED.isdisjoint(names))
 
 
 def has_results(folder: Path) -> bool:
-    """Whether a folder holds the results of a run or a prediction, which are no images to use."""
+    """Whether a folder holds the results of a run or a prediction."""
     return are_results([path.name for path in folder.iterdir()])
 
 
@@ -86,8 +86,8 @@ def list_folder(folder: Path, left_out: Collection[Path] = ()) -> Listing:
     A folder that is reached twice, through a symbolic link, is searched once.
 
     Args:
-        folder: to be searched.
-        left_out: folders that are not entered, as if they were not there.
+        folder: the folder to search.
+        left_out: folders to ignore.
 
     Raises:
         OSError: the folder itself cannot be read.

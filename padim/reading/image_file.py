@@ -1,9 +1,8 @@
 """Image files to arrays of pixels.
 
-Pillow decodes, except what is a plain PNG (``plain_png``). Only five formats are ever tried,
-whatever a file is called. Sizes are checked before anything of that size is made: reading a file
-takes less than 1 GB, whatever its bytes are.
-Pixels that decode are used, also if the metadata around them are damaged.
+Pillow decodes all files except plain PNG (``plain_png``). Only five formats are tried, whatever the
+name of the file. Sizes are checked before memory is allocated: reading takes less than 1 GB,
+whatever the file contains. Damaged metadata do not prevent the pixels from being read.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from padim.reading.pillow_image import FORMATS, MAX_PIXELS, PillowImage, TooLarg
 from padim.reading.quiet import quiet
 from padim.reading.tiff_page import TiffPage, is_tiff
 
-# From some rows of an image, (rows, width) or (rows, width, channels), to what is kept of them.
+# Converts some rows of an image, (rows, width) or (rows, width, channels).
 Convert = Callable[[np.ndarray, Header], np.ndarray]
 Result = TypeVar("Result")
 
@@ -47,10 +46,10 @@ def read_image(path: Path, bits: int = MAX_BITS) -> np.ndarray:
 
     Args:
         path: the file.
-        bits: how many hold the values of a 16-bit file: a camera may use 10 or 12 of them.
+        bits: number of bits that a 16-bit file uses: a camera may use 10 or 12.
 
     Raises:
-        ImageError: the file cannot be read, or holds values of more bits or another kind.
+        ImageError: the file cannot be read, or its values have more bits or another type.
     """
     return _rgb(decode(path, _to_8_bit(str(path), bits))[0])
 
@@ -59,7 +58,7 @@ def pixels_of(picture: Image.Image, bits: int = MAX_BITS) -> np.ndarray:
     """A PIL image in memory as ``read_image`` gives its file.
 
     Raises:
-        ImageError: it cannot be decoded, or holds values of more bits or another kind.
+        ImageError: it cannot be decoded, or its values have more bits or another type.
     """
     name = str(getattr(picture, "filename", "")) or "in memory"
     try:
@@ -74,10 +73,10 @@ def pixels_of(picture: Image.Image, bits: int = MAX_BITS) -> np.ndarray:
 
 
 def read_header(path: Path) -> Header:
-    """What an image file says of itself; its pixels are not decoded.
+    """Read the header of an image file; the pixels are not decoded.
 
     Raises:
-        ImageError: the file is no image, or too large to be read.
+        ImageError: the file is not an image, or too large.
     """
     return _with_source(path, lambda source: source.header)
 
@@ -92,12 +91,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def decode(path: Path, convert: Convert, has_alpha: bool = False) -> tuple[np.ndarray, Header]:
-    """What ``convert`` makes of an image file, upright, and the file's header.
+    """Decode an image file upright with ``convert``; returns the pixels and the header.
 
     Args:
         path: the file.
-        convert: called on some rows at a time, of grey or 3 channels; 8-bit or as stored.
-        has_alpha: whether an alpha channel comes along if there is one, as the last of 2 or 4.
+        convert: called with some rows at a time, of grey or 3 channels; 8-bit or as stored.
+        has_alpha: whether to keep an alpha channel, if there is one, as the last of 2 or 4.
 
     Raises:
         ImageError: the file cannot be read.
@@ -128,7 +127,7 @@ def _with_source(path: Path, use: Callable[[Source], Result]) -> Result:
 
 
 def _use(path: Path, file: IO[bytes], use: Callable[[Source], Result]) -> Result:
-    """Open an image, and again without its metadata if these are in the way."""
+    """Open an image, and again without its metadata if they cause an error."""
     start = file.read(32)
     if start[8:12] == b"WEBP":
         check_webp(start, path.stat().st_size)
@@ -150,7 +149,7 @@ def _use(path: Path, file: IO[bytes], use: Callable[[Source], Result]) -> Result
 
 def _open(file: IO[bytes], use: Callable[[Source], Result], exif: bytes = b"") -> Result:
     file.seek(0)
-    # From an open file: Pillow would map an uncompressed one, with a wrong width if it is turned.
+    # Given a path, Pillow maps an uncompressed file, with a wrong width if the image is rotated.
     with Image.open(file, formats=FORMATS) as image:
         if exif:
             image.info["exif"] = exif
@@ -158,13 +157,13 @@ def _open(file: IO[bytes], use: Callable[[Source], Result], exif: bytes = b"") -
 
 
 def _gathered(source: Source, convert: Convert, has_alpha: bool) -> np.ndarray:
-    """What is made of all rows, upright."""
+    """The converted rows of an image, upright."""
     header, pixels, row = source.header, np.empty(0), 0
     n_rows = (header.upright_size if source.turn == UPRIGHT else header.size)[1]
     for levels in source.chunks(has_alpha):
         part = convert(levels, header)
         if len(part) == n_rows and part.flags.c_contiguous and part.flags.writeable:
-            pixels = part  # all of them, and nobody else's
+            pixels = part  # all rows, in memory of their own
             break
         if row == 0:
             pixels = np.empty((n_rows, *part.shape[1:]), part.dtype)

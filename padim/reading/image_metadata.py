@@ -1,4 +1,4 @@
-"""What a file says beside its pixels: how it is turned; and the file without what it says.
+"""Metadata of image files: read the orientation, and remove damaged metadata.
 
 Metadata that cannot be read never make an image unreadable. An orientation that cannot be read
 counts as upright.
@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 UPRIGHT = 1
 TRANSPOSED = (5, 6, 7, 8)  # width and height change places
 INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
-_MOST_BYTES = 2**28  # of a file whose metadata are taken out; larger ones are left as they are
+_MOST_BYTES = 2**28  # of a file whose metadata are removed; larger files are not changed
 _PNG, _JPEG, _EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Exif\0\0"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
@@ -31,13 +31,13 @@ _ADOBE = 0xEE  # APP14: which colours the channels are
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of an image before its pixels are decoded.
+    """The properties of an image that are known before its pixels are decoded.
 
     Attributes:
         size: (width, height) as stored.
-        orientation: how it must be turned, 1 to 8 as in Exif; 1 is upright.
-        bits: of a channel: 8, or up to 16; 16 too for values of more bits or another kind.
-        is_lossy: whether levels are near those that were saved, and not the same.
+        orientation: Exif orientation, 1 to 8; 1 is upright.
+        bits: per channel, 8 to 16; 16 also for values of more bits or another type.
+        is_lossy: whether levels may differ from those that were saved.
     """
 
     size: tuple[int, int]
@@ -47,12 +47,12 @@ class Header:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(width, height) after turning."""
+        """(width, height) of the upright image."""
         return turned_size(self.size, self.orientation)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The orientation, 1 to 8, that an open image of any format asks to be turned by."""
+    """The Exif orientation, 1 to 8, of an open image of any format."""
     try:
         if image.format == "PNG" and "exif" not in image.info:
             exif = _png_exif(image)
@@ -70,7 +70,7 @@ def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (height, width, ...) as stored with an orientation, set upright."""
+    """Set pixels (height, width, ...), stored with an orientation, upright."""
     if orientation in TRANSPOSED:
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):
@@ -81,7 +81,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def without_metadata(file: IO[bytes]) -> tuple[bytes, bytes] | None:
-    """A PNG or JPEG file with its pixels alone, and its Exif data; None for other formats."""
+    """A PNG or JPEG file reduced to its pixels, and its Exif data; None for others."""
     file.seek(0)
     content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
@@ -92,7 +92,7 @@ def without_metadata(file: IO[bytes]) -> tuple[bytes, bytes] | None:
 
 
 def _orientation_in(exif: bytes) -> int | None:
-    """The tag alone, from Exif data whose other tags may be damaged."""
+    """Read this tag from Exif data whose other tags may be damaged."""
     data = exif.removeprefix(_EXIF)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None or len(data) < 10:
@@ -125,9 +125,9 @@ def _bare_png(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _png_exif(image: Image.Image) -> Image.Exif:
-    """The Exif data of a PNG file, also those behind its pixels, which are not decoded.
+    """The Exif data of a PNG file, also those after its pixels.
 
-    Pillow's own way to them decodes the image. So it is given a file whose pixels are left out.
+    Pillow would decode the image to reach them, so it is given a copy without the pixels.
     """
     file = getattr(image, "fp", None)
     if file is None:  # decoded already
@@ -144,7 +144,7 @@ def _png_exif(image: Image.Image) -> Image.Exif:
 
 
 def _metadata_chunks(file: IO[bytes], place: int) -> tuple[bytes, bool]:
-    """The start of a PNG file and all its metadata, and whether some lie behind ``place``."""
+    """The start of a PNG file with all metadata, and whether some are after ``place``."""
     file.seek(0)
     kept, is_late = [file.read(PNG_START)], False
     while len(head := file.read(8)) == 8:
@@ -158,7 +158,7 @@ def _metadata_chunks(file: IO[bytes], place: int) -> tuple[bytes, bool]:
 
 
 def _bare_jpeg(content: bytes) -> tuple[bytes, bytes] | None:
-    """Segments up to the scan without APPn and comments; then all the rest as it is."""
+    """Segments up to the scan without APPn and comments; then the rest unchanged."""
     kept, exif, at = [_JPEG], b"", 2
     while at + 4 <= len(content):
         if content[at] != 0xFF:

@@ -40,7 +40,7 @@ class ImageSource:
         """8-bit RGB, (height, width, 3).
 
         Args:
-            bits: that hold the values of 16-bit images.
+            bits: as in ``PaDiMConfig``.
 
         Raises:
             ImageError: the image cannot be decoded.

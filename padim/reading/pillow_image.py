@@ -1,7 +1,7 @@
-"""Images that Pillow decodes: checked before, and handed out some rows at a time after.
+"""Images that Pillow decodes: checked first, then returned some rows at a time.
 
-Decoding takes up to 12 bytes a pixel (coefficients of a JPEG file, the canvases of a WebP file),
-and it is that which the limits hold below 1 GB.
+Decoding takes up to 12 bytes per pixel (coefficients of a JPEG file, canvases of a WebP file). The
+limits keep this below 1 GB.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from padim.reading.image_metadata import UPRIGHT, Header, orientation_of
 from padim.reading.plain_png import decode_plain_png
 from padim.reading.tiff_page import white_is_zero
 
-# Only these decoders are ever tried: a file's content, not its name, chooses one, and others start
-# programs (PostScript) or have seen less care.
+# Only these decoders are tried. The content of a file chooses one, not its name, and others start
+# programs (PostScript) or are less tested.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 2**30 // 12  # 256 MiB when decoded, in every worker; above it Pillow warns of a bomb
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
-MAX_WEBP_BYTES = 2**28  # of a file, all of which is read
-_MAX_STRIP_BYTES = 2**29  # before Pillow makes its own pixels of them
+MAX_WEBP_BYTES = 2**28  # of a file; Pillow reads it as a whole
+_MAX_STRIP_BYTES = 2**29  # of stored pixels, before Pillow converts them
 _BAND_PIXELS = 2**22  # converted at a time: a large image is never held in two forms
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES, _PHOTOMETRIC = 256, 257, 258, 277, 262
 _TILE_WIDTH, _TILE_HEIGHT, _PLANES = 322, 323, 284
@@ -35,18 +35,18 @@ _FOREIGN = "B" if sys.byteorder == "little" else "L"
 
 
 class TooLargeError(Exception):
-    """Why an image is too large to be decoded; the text goes on behind its name."""
+    """An image is too large to be decoded; the text follows its name in a message."""
 
 
 class PillowImage:
-    """An image that Pillow has opened, and decodes when ``chunks`` are taken.
+    """An image that Pillow has opened; ``chunks`` decodes it.
 
     Args:
         image: the image, not decoded yet unless it is in memory.
         file: what it was opened from; None for an image in memory.
 
     Attributes:
-        header: what is known of it.
+        header: its properties.
 
     Raises:
         TooLargeError: it takes too much memory to decode.
@@ -60,7 +60,7 @@ class PillowImage:
         if file is None:
             _load_unmapped(image)
         size = image.size
-        if file is not None and image.format == "TIFF":  # Pillow has swapped the size of its own
+        if file is not None and image.format == "TIFF":  # Pillow swaps the sides if rotated
             size = _tag(image, _TIFF_WIDTH), _tag(image, _TIFF_HEIGHT)
         orientation, bits = orientation_of(image), _bits(image, self._raw_mode)
         self.header = Header(size, orientation, bits, self._is_lossy())
@@ -69,7 +69,7 @@ class PillowImage:
         """The levels, some rows at a time: (rows, width), or (rows, width, channels).
 
         Args:
-            has_alpha: whether the alpha channel comes along, as the last of 4.
+            has_alpha: whether to keep the alpha channel, as the last of 4.
         """
         low_bytes = _LOW_BYTES.get(self._raw_mode)
         if low_bytes is not None and self._file is not None:
@@ -92,11 +92,11 @@ class PillowImage:
 
     @property
     def turn(self) -> int:
-        """How the chunks must be turned still: Pillow turns TIFF, and nothing else."""
+        """The orientation of the chunks: Pillow sets TIFF upright, and no other format."""
         return UPRIGHT if self._image.format == "TIFF" else self.header.orientation
 
     def _deep_colours(self, low: _LowBytes, file: IO[bytes]) -> Iterator[np.ndarray]:
-        """Pillow decodes the high bytes alone, so the file is decoded twice."""
+        """Pillow decodes only the high bytes, so the file is decoded twice."""
         width, height = self.header.size if self.turn != UPRIGHT else self.header.upright_size
         highs = np.empty((height, width, len(self._image.getbands())), np.uint8)
         row = 0
@@ -122,11 +122,11 @@ class PillowImage:
 
 @dataclass(frozen=True)
 class _LowBytes:
-    """How the low bytes of 16-bit colours are had.
+    """How to read the low bytes of 16-bit colours.
 
     Attributes:
-        raw_mode: what makes Pillow take the other byte of each value.
-        channels: those bytes in what it decodes then.
+        raw_mode: the raw mode that makes Pillow take the other byte.
+        channels: the decoded channels that hold these bytes.
     """
 
     raw_mode: str
@@ -145,7 +145,7 @@ _LOW_BYTES = {
 
 
 def _decoded(file: IO[bytes], low: _LowBytes | None = None) -> Iterator[Image.Image]:
-    """The rows of a file that is opened anew."""
+    """Open a file again, and yield its rows."""
     file.seek(0)
     with Image.open(file, formats=FORMATS) as image:
         if low is not None:
@@ -155,7 +155,7 @@ def _decoded(file: IO[bytes], low: _LowBytes | None = None) -> Iterator[Image.Im
 
 
 def check_webp(start: bytes, n_bytes: int) -> None:
-    """Check a WebP file by its first 30 bytes: Pillow makes its canvases when it is opened.
+    """Check a WebP file by its first 30 bytes: Pillow allocates canvases on opening.
 
     Raises:
         TooLargeError: it takes too much memory.
@@ -199,7 +199,7 @@ def _check_area(width: int, height: int, most: int) -> None:
 
 
 def _load_unmapped(image: Image.Image) -> None:
-    """Decode. Pillow maps an uncompressed file, with a wrong width if the image is turned."""
+    """Decode without mapping, which gives an uncompressed rotated image a wrong width."""
     name = getattr(image, "filename", None)
     if image.format != "TIFF" or name is None:
         image.load()
@@ -212,14 +212,14 @@ def _load_unmapped(image: Image.Image) -> None:
 
 
 def _bands(image: Image.Image) -> Iterator[Image.Image]:
-    """The image itself if it is small, or else some of its rows at a time."""
+    """The image itself if it is small, otherwise some of its rows at a time."""
     for top, end in _rows(image):
         is_all = end - top == image.height
         yield image if is_all else image.crop((0, top, image.width, end))
 
 
 def _rows(image: Image.Image) -> Iterator[tuple[int, int]]:
-    """The first row of each band, and the row behind its last one."""
+    """The first row of each band, and the row after its last one."""
     step = max(1, _BAND_PIXELS // image.width)
     for top in range(0, image.height, step):
         yield top, min(top + step, image.height)
@@ -237,13 +237,13 @@ def _mode(image: Image.Image, has_alpha: bool) -> str | None:
 
 
 def _converted(part: Image.Image, mode: str) -> Image.Image:
-    if part.mode in ("La", "RGBa"):  # premultiplied by alpha: one step alone is known
+    if part.mode in ("La", "RGBa"):  # premultiplied by alpha: Pillow converts to this mode only
         part = part.convert(part.mode.upper())
     return part if part.mode == mode else part.convert(mode)
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the pixels lie in the file; empty for formats that do not say."""
+    """Pillow's raw mode of the file; empty for formats without one."""
     tiles = getattr(image, "tile", None) or [None]
     args = getattr(tiles[0], "args", None)
     raw_mode = args[0] if isinstance(args, tuple) and args else args
@@ -262,7 +262,7 @@ def _tag(image: Image.Image, number: int) -> Any:
 
 
 def _is_lossless_webp(file: IO[bytes]) -> bool:
-    """By the kind of its first picture."""
+    """Whether the first picture is lossless."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         if head[:4] in (b"VP8 ", b"VP8L", b"ANMF"):

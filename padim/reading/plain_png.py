@@ -1,9 +1,9 @@
 """Plain PNG files, decoded by libspng in less than half of Pillow's time.
 
-Plain are 8-bit grey, RGB and RGBA, not interlaced, without a colour that means transparent, from
-one frame. Pillow opens every file first and checks it; only its pixels are decoded here, and what
-is not plain, or what libspng refuses, is decoded by Pillow. So both give the same pixels and the
-same errors: libspng sees nothing but the header and the pixels, in one piece, whose end it checks.
+A file is plain if it is 8-bit grey, RGB or RGBA, not interlaced, without a transparent colour, and
+has one frame. Pillow opens and checks every file first; only the pixels are decoded here. Pillow
+decodes files that are not plain or that libspng rejects. libspng receives only the header and the
+pixels, in one chunk whose end it checks, so both give the same pixels and the same errors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 from padim.reading.image_metadata import NO_PIXELS, PNG_START
 
 _CHANNELS = {0: 1, 2: 3, 6: 4}  # by the colour type
-# What changes no pixel; other chunks make a file not plain.
+# Chunks that change no pixel; with any other chunk, a file is not plain.
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
 _BESIDE = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs", *_TEXTS)
 _MOST_BESIDE = 2**20  # bytes
@@ -33,11 +33,11 @@ def decode_plain_png(file: IO[bytes]) -> np.ndarray | None:
     """The pixels of a plain PNG file, uint8 (height, width), or (height, width, 3 or 4).
 
     Args:
-        file: that Pillow has opened; left where it is.
+        file: opened by Pillow; its position does not change.
 
     Returns:
-        None if the file is not plain or is damaged, or without ``imagecodecs``: Pillow has to
-        decode it.
+        None if Pillow must decode the file: it is not plain or is damaged, or ``imagecodecs`` is
+        missing.
     """
     load = _loader()
     if load is None:
@@ -50,7 +50,7 @@ def decode_plain_png(file: IO[bytes]) -> np.ndarray | None:
         content = None if shape is None else _plain_content(header, file)
         found = None if content is None else load(content)
         return found if found is not None and found.shape == shape else None
-    except Exception:  # whatever it is, Pillow has the word for it
+    except Exception:  # Pillow decodes it, or raises the proper error
         return None
     finally:
         file.seek(place)
@@ -66,7 +66,7 @@ def _loader() -> Callable[[bytes], Any] | None:
 
 
 def _shape(header: bytes) -> tuple[int, ...] | None:
-    """The shape of the pixels by the header; None if they are not plain."""
+    """The shape of the pixels from the header; None if they are not plain."""
     width, height, bits, colours, *methods = struct.unpack(">IIBBBBB", header[16:29])
     n_channels = _CHANNELS.get(colours)
     is_plain = header[8:16] == b"\0\0\0\x0dIHDR" and bits == 8 and not any(methods)
@@ -76,7 +76,7 @@ def _shape(header: bytes) -> tuple[int, ...] | None:
 
 
 def _plain_content(header: bytes, file: IO[bytes]) -> bytes | None:
-    """The file with its header and all pixels in one chunk alone; None if it is not plain."""
+    """The file reduced to its header and one chunk of pixels; None if it is not plain."""
     pixels: list[bytes] = []
     beside: list[bytes] = []
     is_late = False
@@ -98,7 +98,7 @@ def _plain_content(header: bytes, file: IO[bytes]) -> bytes | None:
             return None
     else:
         return None
-    if is_late:  # Pillow reads these behind the pixels, and must not fail there
+    if is_late:  # Pillow reads chunks after the pixels too, and must not fail there
         Image.open(BytesIO(b"".join((header, *beside, NO_PIXELS))), formats=("PNG",)).close()
     return b"".join((header, *_chunk(b"IDAT", b"".join(pixels)), *_chunk(b"IEND", b"")))
 

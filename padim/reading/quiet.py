@@ -1,7 +1,7 @@
-"""What Pillow, libtiff and tifffile print about a file is not printed while it is read here.
+"""Silence Pillow, libtiff and tifffile while a file is read.
 
-A file that cannot be read is an ``ImageError``, which says all that there is to say. Nothing stays
-changed after the reading, which may go on in several threads at once.
+A file that cannot be read raises an ``ImageError``, which gives the reason. All settings are
+restored after reading. Several threads may read at once.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from PIL import Image
 _LOGGERS = ("PIL", "tifffile")
 _lock = threading.Lock()
 _n_readers = 0  # in all threads
-_restore = ExitStack()  # what the last of them does
+_restore = ExitStack()  # undone by the last of them
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the decoders in the block, whatever the environment makes of warnings."""
+    """Silence the decoders in the block, whatever the filters of warnings are."""
     global _n_readers
     with _lock:
         _n_readers += 1
@@ -43,7 +43,7 @@ def _silence() -> None:
     _restore.enter_context(warnings.catch_warnings())
     warnings.simplefilter("ignore")
     for logger in map(logging.getLogger, _LOGGERS):
-        # Not its level: to set one forgets what all loggers of the process have looked up.
+        # Not its level: setting one clears the caches of all loggers of the process.
         _restore.callback(vars(logger).update, handlers=logger.handlers, propagate=logger.propagate)
         logger.handlers, logger.propagate = [logging.NullHandler()], False
     set_handler = _libtiff_setter()
@@ -53,7 +53,7 @@ def _silence() -> None:
 
 @cache
 def _libtiff_setter() -> Callable[[int | None], int | None] | None:
-    """libtiff's own function that sets its error handler, which prints to stderr at first."""
+    """libtiff's function that sets the error handler; the default one prints to stderr."""
     try:
         setter = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
     except (AttributeError, OSError):  # a Pillow without libtiff, or one that hides it

@@ -1,7 +1,7 @@
-"""The first page of a TIFF file in a make that Pillow does not know, by tifffile.
+"""The first page of a TIFF file that Pillow cannot decode, read by tifffile.
 
-Such as 16 bits per colour stored plane by plane, or 64-bit numbers. Other pages are never looked
-at, and a page's size is checked before its pixels are touched.
+Examples are 16 bits per colour stored plane by plane, and 64-bit numbers. Other pages are not read.
+The size of the page is checked before its pixels are read.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _CONVERTED = (5, 6, 8)  # CMYK, YCbCr, CIELab
 
 
 def is_tiff(start: bytes) -> bool:
-    """Whether a file that begins so is TIFF or BigTIFF."""
+    """Whether a file with these first bytes is TIFF or BigTIFF."""
     return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def white_is_zero(pixels: np.ndarray) -> np.ndarray:
-    """Levels of which 0 is white, as levels of which 0 is black.
+    """Invert levels in which 0 is white.
 
     Raises:
         ValueError: the levels have no largest one.
@@ -47,11 +47,11 @@ class TiffPage:
         path: the file.
 
     Attributes:
-        header: what is known of it.
-        turn: how its chunks must be turned.
+        header: its properties.
+        turn: the orientation of its chunks.
 
     Raises:
-        ImageError: the page is no grey or colour image, or too large.
+        ImageError: the page is not a grey or colour image, or too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,10 +65,10 @@ class TiffPage:
             self.header = Header(size, self.turn, bits, is_lossy=False)
 
     def chunks(self, has_alpha: bool) -> Iterator[np.ndarray]:
-        """Its levels as stored, at once: (height, width), or (height, width, channels).
+        """The levels as stored, in one chunk: (height, width), or (height, width, channels).
 
         Args:
-            has_alpha: whether the alpha channel comes along, as the last of 2 or 4.
+            has_alpha: whether to keep the alpha channel, as the last of 2 or 4.
         """
         with self._file() as file:
             page = self._first(file)
@@ -114,7 +114,7 @@ def _grey(levels: np.ndarray) -> np.ndarray:
 
 
 def _check_inflated(file: Any, page: Any) -> None:
-    """A strip of a few bytes can inflate to a thousand times more than it should hold."""
+    """Check how far strips inflate: a few bytes can become a thousand times their size."""
     if sum(page.databytecounts) > MAX_BYTES or len(page.dataoffsets) > MAX_BYTES // 2**10:
         raise ValueError("its strips are too many or too large")
     most = MAX_BYTES + 2**20

@@ -1,5 +1,5 @@
-"""Files that models are kept in; a reader of the method may skip it.
+"""Model files; a reader of the method may skip this package.
 
-``files`` writes them complete or not at all, ``tensor_file`` reads tensors that were checked first,
-and ``model_file`` with ``model_header`` says what a model's file holds.
+``files`` writes files completely or not at all. ``tensor_file`` checks and reads tensors.
+``model_file`` and ``model_header`` define the format.
 """

@@ -1,9 +1,8 @@
 """Files that appear under their names complete or not at all.
 
-Everything is written under a random temporary name first, which is made anew: a file or a link that
-is there already is never written through. A process that is killed leaves its temporary files
-behind; ``sweep`` removes them. It knows them by their names, which carry a check of their own, and
-knows by a lock that their process has ended.
+Everything is written to a new file with a random temporary name first, never to an existing file or
+link. A process that is killed leaves its temporary files behind; ``sweep`` removes them. It
+recognises them by a checksum in their names, and the end of their process by a lock.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_file(folder: Path) -> Iterator[tuple[Path, int | None]]:
-    """A new, empty file, which is removed when the block ends, if it still has its name.
+    """A new, empty file, removed when the block ends unless it was renamed.
 
     Yields:
         Its path, and a descriptor of it; None on Windows.
@@ -65,7 +64,7 @@ def temporary_file(folder: Path) -> Iterator[tuple[Path, int | None]]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder, which is removed with all that is in it when the block ends."""
+    """A new folder, removed with its content when the block ends."""
     folder, descriptor = _make(parent, is_folder=True)
     try:
         yield folder
@@ -76,7 +75,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let the error of a full or broken disk name the file; the system itself does not."""
+    """Add the name of the file to the error of a full or broken disk, which has none."""
     try:
         yield
     except OSError as error:
@@ -86,7 +85,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed; those of others stay."""
+    """Remove the temporary files of killed processes, not those of running ones."""
     with suppress(OSError):
         for path in list(folder.iterdir()):
             if is_temporary(path.name):
@@ -101,7 +100,7 @@ def is_temporary(name: str) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder with all that is in it, or a link, but not what it leads to."""
+    """Remove a file, a folder with its content, or a link, but not its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

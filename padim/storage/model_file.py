@@ -1,7 +1,7 @@
 """The file of a fitted model: a header of plain values, and tensors; never code.
 
-What is read is not trusted: every value is checked before it is used, shapes before any tensor is
-read, and a checksum reveals a file whose bytes have changed.
+Files are not trusted. Shapes are checked before any tensor is read, and values before they are
+used. A checksum detects changed bytes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from padim.storage.tensor_file import bytes_of, open_tensors, write_tensors
 FORMAT = "padim-model"
 VERSION = 3
 SUFFIX = ".safetensors"  # by convention
-PLACES = ("", "models/", "*/models/")  # of models in a folder, in that of a run, of several
-SHOWN = 8  # of the models that a folder holds
+PLACES = ("", "models/", "*/models/")  # of models: in a folder, a run, a folder of runs
+SHOWN = 8  # models of a folder that a message lists
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -112,7 +112,7 @@ def load_model(
         backbone = backbone.to(device)
     _check_backbone(header, backbone, path)
     config = PaDiMConfig(**header.config)
-    # The map of a crop takes memory; so first whether a crop of this size has such a grid.
+    # Check the grid before the model is made: the matrices of its maps take memory.
     if (
         list(backbone.channels) != header.channels
         or list(backbone.grid(config.crop)) != header.grid
@@ -156,7 +156,7 @@ def _check_backbone(header: ModelHeader, backbone: Backbone, path: Path) -> None
 
 
 def _fill(model: PaDiM, header: ModelHeader, tensors: Tensors) -> None:
-    """Give a new model what was learned; the Gaussians stay on the CPU if the GPU is full."""
+    """Set the learned parts of a model; the Gaussians stay on the CPU if the GPU is full."""
     device = model.device
     if "region" in tensors:
         model.look_at(unpacked(tensors["region"], model.config.crop))
@@ -229,7 +229,7 @@ def read_model_file(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
 
 
 def _models_in(folder: Path) -> str:
-    """What to give instead of a folder, such as that of a run or of several runs."""
+    """The hint for a folder that was given instead of a model: the models in it."""
     found = sorted(path for place in PLACES for path in folder.glob(f"{place}*{SUFFIX}"))
     if not found:
         return f"expected a file {SUFFIX}, and there is none in it"

@@ -1,4 +1,4 @@
-"""The header of a model file: all of a model that is not a tensor, checked before it is used."""
+"""The header of a model file: all values that are not tensors, checked before use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DTYPES: Mapping[str, tuple[torch.dtype, ...]] = {
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """All of a model that is not a tensor.
+    """The values of a model that are not tensors.
 
     Attributes:
         backbone: its name.
@@ -50,8 +50,9 @@ class ModelHeader:
         is_low_rank: the form of the Gaussians' factors.
         is_calibrated: whether there are leave-one-out scores.
         network_precision: of the products of the backbone's convolutions.
-        mean: of each colour, by which the backbone's images are normalised, and ``std``.
-        n_looked_at: how many positions the model looks at; None for all, without a region.
+        mean: mean of each colour, for normalisation.
+        std: standard deviation of each colour.
+        n_looked_at: P, the number of positions in the region; None without a region.
         torch: version of PyTorch that wrote the file.
 
     Raises:
@@ -94,7 +95,7 @@ class ModelHeader:
         expect(_is_list(self.grid, int, 2) and len(self.grid) == 2, "grid")
         names = {field.name for field in fields(PaDiMConfig)}
         expect(type(self.config) is dict and set(self.config) == names, "config")
-        config = PaDiMConfig(**self.config)  # which checks its values
+        config = PaDiMConfig(**self.config)  # checks its values
         expect(all(0 < side <= min(config.crop, MAX_SIDE) for side in self.grid), "grid")
         n_inside = self.n_looked_at
         is_count = type(n_inside) is int and 0 < n_inside <= prod(self.grid)
@@ -130,7 +131,7 @@ class ModelHeader:
         except RecursionError as error:
             raise ValueError("its header is nested too deep") from error
         names = {field.name for field in fields(cls)}
-        # Files from before there were regions have no ``n_looked_at``.
+        # Files written before regions existed have no ``n_looked_at``.
         expect(type(content) is dict and {*content, "n_looked_at"} == names, "header")
         return cls(**content)
 
@@ -171,7 +172,7 @@ class ModelHeader:
         """Check the values of tensors whose shapes are right.
 
         Raises:
-            ValueError: a value is not finite, or not in the order or range that it must have.
+            ValueError: a value is not finite, out of order or out of range.
         """
         for name, tensor in tensors.items():
             expect(bool(tensor.isfinite().all()), name)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import safe_open
 
-MAX_HEADER = 2**20  # bytes; a header that is larger is not of a model or of weights
+MAX_HEADER = 2**20  # bytes; no file of a model or of weights has a larger one
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -35,7 +35,7 @@ class TensorFile:
     Attributes:
         metadata: its text values.
         shapes: of every tensor.
-        dtypes: of every tensor, as in ``DTYPES``; None for a type that is not there.
+        dtypes: of every tensor; None for types that are not in ``DTYPES``.
     """
 
     metadata: Mapping[str, str]
@@ -44,7 +44,7 @@ class TensorFile:
     _file: Any
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor, in memory of its own: the file may change later."""
+        """Read a tensor into memory of its own: the file may change later."""
         return self._file.get_tensor(name).clone()
 
 
@@ -53,7 +53,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     """Open a file; no tensor is read.
 
     Raises:
-        ValueError: it is not in the format. Errors in the block come out as they are.
+        ValueError: the file is not in the format.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -66,7 +66,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
         dtypes = {name: DTYPES.get(part.get_dtype()) for name, part in slices.items()}
         metadata = opened.metadata() or {}
-    except Exception as error:  # the library has an error of its own for each of its parts
+    except Exception as error:  # safetensors raises several types
         raise ValueError(" ".join(str(error).split())) from error
     with opened:
         yield TensorFile(metadata, shapes, dtypes, opened)
@@ -75,7 +75,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 def write_tensors(
     file: BinaryIO, metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Write a file, tensor after tensor: the library's own writer would copy all of them first.
+    """Write a file, one tensor at a time; safetensors' own writer copies all of them first.
 
     Args:
         file: open for writing.
@@ -99,6 +99,6 @@ def write_tensors(
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous tensor on the CPU, not copied."""
+    """The bytes of a contiguous CPU tensor, without a copy."""
     values: Any = tensor.detach().view(-1).view(torch.uint8).numpy()
     return memoryview(values)
