@@ -63,13 +63,17 @@ def write(path: Path, *rows: tuple) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for name in ("model", "input", "save_path"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    about = {"model": "a graph that export.py wrote", "input": "an image, or a folder at any depth"}
+    for name, text in (about | {"save_path": "folder for scores.csv and failed.csv"}).items():
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier scores.csv")
     args, scores, failed = parser.parse_args(), [], []
     scores_path, failed_path = (args.save_path / name for name in ("scores.csv", "failed.csv"))
     if not args.overwrite and (scores_path.exists() or failed_path.exists()):
         raise ValueError(f"--save_path {args.save_path} holds results: give --overwrite")
+    for name in ("model", "input"):
+        if not (path := getattr(args, name)).exists():
+            raise ValueError(f"--{name} {path} does not exist")
     if not (images := find_images(args.input)):
         raise ValueError(f"no image in --input {args.input} ({', '.join(SUFFIXES)})")
     onnxruntime.set_default_logger_severity(4)
@@ -81,7 +85,7 @@ def main() -> int:
             scores.append((name, *judge(session, path, int(facts["bits"]))))
         except Exception as error:  # on a damaged file Pillow raises almost any exception
             failed.append((name, " ".join(str(error).split())))
-            print("failed:", ascii(name)[1:-1], failed[-1][1], file=sys.stderr)
+            print(f"failed: {ascii(name)[1:-1]}: {failed[-1][1]}", file=sys.stderr)
     args.save_path.mkdir(parents=True, exist_ok=True)
     write(failed_path, ("path", "reason"), *failed)
     write(scores_path, ("path", "score", "p_value", "decision"), *scores)

@@ -258,8 +258,8 @@ def test_judging_without_the_product_gives_its_table(resnet, tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert [line.split()[:2] for line in done.stderr.splitlines()] == [
-        ["failed:", "cut.png"],
-        ["failed:", "text.jpg"],
+        ["failed:", "cut.png:"],
+        ["failed:", "text.jpg:"],
     ]
     expected, found = (read_table(tmp_path / name) for name in ("product", "alone"))
     assert found[0] == expected[0]

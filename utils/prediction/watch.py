@@ -113,7 +113,7 @@ class _Watch:
         self.report()
         tables = Tables.appended_to(self._options.save_path)
         where, n_known = " ".join(map(str, self._options.input)), self._folders.n_known
-        line = f"{self._options.model.stem}: watching {where}; {n_known} images are known"
+        line = f"{self._options.model.stem}: watching {where}; {n_known} images are done already"
         print(one_line(line), flush=True)
         while True:
             check_stop()
