@@ -10,7 +10,7 @@ from padim.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class FolderPreprocessing(Preprocessing):
-    """Resize all images alike, and crop them as the folder that they are in asks for.
+    """Resize all images alike, and crop each by its folder.
 
     Attributes:
         crop: the largest of all.

@@ -1,9 +1,9 @@
-"""Decoded crops kept in a folder, so that another seed or backbone decodes nothing again.
+"""Decoded crops kept in a folder, so that runs with other seeds or backbones need not decode.
 
-One small file an image: its crop, then its mask's, as raw bytes, then a checksum of both. The name
-is a checksum of all that decides the content (path, size and time of the files, resize and crop),
-so a changed image is another file. A file is rewritten only if its bytes do not have its checksum.
-It appears whole under its name, so any number of runs may share a folder.
+There is one file per image: the crop, the crop of the mask, and a checksum of both. Its name is a
+checksum of path, size and time of the files, resize and crop, so a changed image has another file.
+A file is rewritten only if its checksum is wrong. It appears under its name when it is complete, so
+runs may share a folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from padim.preprocessing import Preprocessing
 from padim.reading.image_file import read_image
 from padim.storage.files import sweep, written_whole
 
-VERSION = 3  # of how a crop is made and kept; another one makes all that is kept invalid
+VERSION = 3  # of the way to make and keep crops; files of other versions are not used
 CHECKSUM_BYTES = 16
 
 
@@ -36,7 +36,7 @@ class ImageCache:
     Attributes:
         folder: of the files.
         preprocessing: applied to every image and mask.
-        n_damaged: how many files were damaged and made again, counted in all processes.
+        n_damaged: number of files that were damaged and made again, in all processes.
     """
 
     folder: Path
@@ -44,10 +44,10 @@ class ImageCache:
     n_damaged: Synchronized[int] = field(default_factory=lambda: multiprocessing.Value("q"))
 
     def read(self, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ``read_sample``, decoded only where it is not yet kept.
+        """As ``read_sample``, but decoded only if it is not in the cache.
 
         Raises:
-            DataError: the image or its mask cannot be read, or the folder not be written.
+            DataError: the image or its mask cannot be read, or the folder cannot be written.
         """
         path = self.folder / self._name(sample)
         kept = self._kept(path, self.preprocessing.of(sample.path).crop)
@@ -58,7 +58,7 @@ class ImageCache:
         return image, mask
 
     def sweep(self) -> None:
-        """Remove what killed processes left half-written."""
+        """Remove incomplete files of killed processes."""
         for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
             sweep(folder)
 
@@ -66,7 +66,7 @@ class ImageCache:
         """The pixels (4, side, side) of a file; None if there is none that is whole."""
         size = 4 * side * side
         try:
-            # Mapped, not read: a part in the machine's file cache costs one copy.
+            # Mapped, not read: this saves a copy.
             content: np.ndarray = np.memmap(path, np.uint8, mode="c")
         except FileNotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""The defects of test images one by one, for the metric that tells them apart (sPRO)."""
+"""The single defects of test images, for the metric that needs them (sPRO)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from padim.reading.image_file import decode
 
 @dataclass(frozen=True)
 class DefectRegion:
-    """One defect of one test image: what one mask file shows, in one or several pieces.
+    """One defect of one test image: the content of one mask file, in one or several pieces.
 
     Attributes:
         image: index of the test image.
-        mask: bool (crop, crop), some pixels are true.
-        saturation: the share of these pixels that has to be found until all of it counts as found.
+        mask: bool (crop, crop), not empty.
+        saturation: the share of its pixels that suffices for the defect to count as found.
     """
 
     image: int
@@ -31,8 +31,8 @@ class DefectRegion:
 def defect_regions(item: AnomalyClass, preprocessing: Preprocessing) -> list[DefectRegion]:
     """Read the mask files of a class again, each as one defect.
 
-    How much suffices is decided at the size of the mask file, where the thresholds of the data set
-    are defined. A defect without a pixel in the crop is left out.
+    The share that suffices is computed at the size of the mask file, for which the data set defines
+    it. Defects without a pixel in the crop are left out.
 
     Args:
         item: a class that has saturations.
@@ -66,7 +66,7 @@ def _label(path: Path, known: dict[int, Saturation]) -> int:
 
 
 def _share(saturation: Saturation, area: int) -> float:
-    """The share of a defect of so many pixels that suffices; whole pixels, and one at least."""
+    """The share of a defect that suffices, in whole pixels, at least one."""
     if saturation.is_relative:
         return max(int(saturation.threshold * area), 1) / area
     return min(saturation.threshold, area) / area

@@ -1,4 +1,4 @@
-"""Masks that show no defect once they are preprocessed, and why."""
+"""Masks without a defect after preprocessing, and the reasons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REMEDIES = {
 def empty_masks(
     item: AnomalyClass, masks: np.ndarray, preprocessing: Preprocessing
 ) -> tuple[str, ...]:
-    """A sentence on the masks of a class that are empty, with their number by cause; or none.
+    """A sentence on the empty masks of a class, with their number by cause; or none.
 
     Args:
         item: the class.
@@ -50,7 +50,7 @@ def empty_masks(
 
 
 def _cause(sample: Sample, preprocessing: Preprocessing) -> str:
-    """Why a mask is empty after preprocessing: it is looked at without the crop, then in full."""
+    """The reason why a mask is empty: check it without the crop, then at full size."""
     resize = preprocessing.resize
     if read_sample(sample, Preprocessing(resize, resize))[1].any():
         return OUTSIDE

@@ -1,7 +1,7 @@
 """The images of all classes as one stream of batches, decoded ahead in worker processes.
 
-There is one stream for a whole run, not one for each class and split: the workers start once, and
-while a class is scored and drawn, the next one is already being read.
+There is one stream for a run, not one for each class and split: the workers start once, and read
+the next class while a class is scored and drawn.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class ImageStream:
     """Batches of all classes, in order: training images, then test images, class after class.
 
     Args:
-        classes: what to read, in the order in which it will be taken.
+        classes: the classes to read, in the order in which they are taken.
         preprocessing: applied to every image and mask.
         batch_size: images a batch, at most.
         num_workers: processes that decode; 0 decodes in the calling process.
         cache: folder where decoded crops are kept for other runs; None for none.
-        hooks: called on the way.
+        hooks: called while reading.
 
-    A stream is a context manager: its workers end however the block is left.
+    A stream is a context manager: its workers end with the block, also after an error.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ImageStream:
 
     @property
     def n_damaged(self) -> int:
-        """How many files of the cache were damaged and have been made again."""
+        """Number of files of the cache that were damaged and made again."""
         return 0 if self._cache is None else self._cache.n_damaged.value
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class ImageStream:
         self.close()
 
     def take(self, n_images: int) -> Iterator[Batch]:
-        """The next batches, as many as one split of ``n_images`` has.
+        """The next batches, for one split of ``n_images``.
 
         Raises:
             PaDiMError: an image or mask cannot be read, or a worker ended.

@@ -1,7 +1,7 @@
 """Images to judge: from any folders and files, without labels, decoded ahead in worker processes.
 
-Nothing is expected of them. What cannot be read comes back as a value that says why, so that the
-rest can be judged; and only paths are kept, so that memory does not grow with the images.
+An image that cannot be read is returned with the reason, so that the others can be judged. Only
+paths are kept, so that memory does not grow with the images.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ class FoundImage:
 
     Attributes:
         path: the file.
-        name: its path in the input it was found in, with ``/`` and never ``..``, and unlike that of
-            any other image.
+        name: its path within its input, with ``/`` and without ``..``; unique.
     """
 
     path: Path
@@ -53,7 +52,7 @@ class FolderBatch:
 
     Attributes:
         found: the images read.
-        crops: uint8 (B, 3, crop, crop), of these; None where there are none.
+        crops: uint8 (B, 3, crop, crop), of these; None if there are none.
         sizes: (width, height) in pixels of each.
         failed: the other images, each with the reason.
     """
@@ -75,16 +74,15 @@ def find_images(
 ) -> list[FoundImage]:
     """All images in folders, however deep, and single files, in the order of their names.
 
-    Which files are images is decided by their names, by one rule for the files of a folder and for
-    those that are named. A folder that is reached twice, through a symbolic link, is searched once.
-    With several inputs, names begin with the folder's own; where two would still be the same, a
-    number is added.
+    The name of a file decides whether it is an image, in folders and for single files alike. A
+    folder that is reached twice, through a symbolic link, is searched once. With several inputs,
+    names begin with that of the folder; if two are still equal, a number is added.
 
     Args:
         inputs: folders and files.
         left_out: folders inside the inputs that are not searched.
-        unused: the files that are not used are added to it.
-        option: that gave the inputs, for messages.
+        unused: files that are not used are added to it.
+        option: the option of the inputs, for messages.
 
     Raises:
         DataError: an input is missing, or there is no image.
@@ -208,7 +206,7 @@ def _walk(
 
 
 def _unlike(names: dict[str, int], name: str) -> str:
-    """The name, with a number before its suffix where it is taken; ``names`` counts them."""
+    """The name, with a number before its suffix if it is taken; ``names`` counts them."""
     path, unlike = PurePosixPath(name), name
     while unlike in names:
         names[name] += 1

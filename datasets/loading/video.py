@@ -1,6 +1,6 @@
-"""Frames of videos, and the masks of frames that lie in one array.
+"""Frames of videos, and their masks, which are in one array.
 
-PyAV reads the videos; it is imported here alone, and only when there is one.
+PyAV reads the videos. Only this module imports it, and only if there is a video.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from padim.reading.pillow_image import MAX_PIXELS
 
 
 class _Reader:
-    """A video open at some frame: the next ones are had without going back."""
+    """A video open at a frame, from which the next ones are read without seeking."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,10 +49,10 @@ _inherited: list[_Reader] = []  # of the process this one was forked from, with 
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a video has: as its header says or, where it does not, by counting.
+    """Number of frames of a video, from its header or, without an entry, by counting.
 
     Raises:
-        DataError: the file is no video, or PyAV is not installed.
+        DataError: the file is not a video, or PyAV is not installed.
     """
     with _readable(path), _opened(path) as container:
         stream = container.streams.video[0]
@@ -62,15 +62,15 @@ def count_frames(path: Path) -> int:
 def read_frame(path: Path, index: int) -> np.ndarray:
     """Frame ``index``, counted from 0, as uint8 RGB (height, width, 3).
 
-    Frames before it are decoded on the way, for only so is a frame's number sure; backwards means
-    from the start again.
+    Frames before it are decoded too, since only then its number is certain. Going back starts at
+    the first frame.
 
     Raises:
         DataError: as ``count_frames``, or the video is damaged or shorter.
     """
     global _reader
     if _reader is not None and _reader.process != os.getpid():
-        _inherited.append(_reader)  # even to close it would be to wait for its threads
+        _inherited.append(_reader)  # closing it would wait for its threads
         _reader = None
     with _readable(path):
         if _reader is None or _reader.path != path or index < _reader.next:
@@ -91,7 +91,7 @@ def mask_of_frame(path: Path, index: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def mask_stack(path: Path) -> np.ndarray:
-    """An array on the disk, of which only what is looked at is read.
+    """An array on the disk, read where it is indexed.
 
     Raises:
         DataError: the file holds no array.
@@ -118,7 +118,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> Any:
-    """A video as AVI and nothing else: other formats name further files, or hosts, to be read."""
+    """Open a video as AVI only: other formats can refer to further files or hosts."""
     container = _av().open(str(path), format="avi", options={"protocol_whitelist": "file"})
     context = container.streams.video[0].codec_context
     if context.width * context.height > MAX_PIXELS:

@@ -1,8 +1,8 @@
-"""Folders into which images arrive: which files are new, complete, or written anew.
+"""Folders in which images arrive: which files are new, complete, or rewritten.
 
 Folders are polled, so that this works on network storage too. A file is complete if its size and
-time of change stay the same for a moment and it decodes. A file that does not decode may be half
-written by someone slow: it is tried again when it changes, and given up if it no longer does.
+time of change stay the same for a moment and it decodes. A file that does not decode may be
+incomplete: it is tried again when it changes, and given up when it stays the same.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from padim.reading.folders import (
 
 STABLE = 0.1  # seconds that a file must stay the same before it is read
 PATIENCE = 10.0  # seconds that a file which cannot be read must stay the same to be given up
-LOOKS = 500  # judged files that a poll looks at again
-AGAIN = 10  # polls after a change a folder is read again: times are not exact
-SELDOM = 100  # and at every so many polls in any case: some file systems change no time
+LOOKS = 500  # judged files that each poll checks again
+AGAIN = 10  # polls after a change at which a folder is read again: times are not exact
+SELDOM = 100  # polls after which a folder is always read: some file systems change no time
 
 Stamp = tuple[int, int]  # of a file: the time of its last change in ns, and its size
 IsKnown = Callable[[str, Stamp], bool]
@@ -56,7 +56,7 @@ class _Waiting:
 
 @dataclass
 class _Folder:
-    """A folder as it was read last. Its names may be many, so that only changes are looked at."""
+    """A folder as it was last read. It may have many files, so only changes are processed."""
 
     path: str
     is_input: bool
@@ -68,7 +68,7 @@ class _Folder:
     _quiet: int = 0  # polls since it changed
 
     def refresh(self, modified: int) -> tuple[list[str], set[str]]:
-        """Read the folder if it may have changed: its new images, and all names that are gone.
+        """Read the folder if it may have changed: returns new images and removed names.
 
         Args:
             modified: time of its last change.
@@ -108,7 +108,7 @@ class _Folder:
         return images
 
     def files(self) -> Iterator[str]:
-        """The paths of all files in it, at any depth, and some that are none."""
+        """The paths of all files in it, at any depth, and some that are not files."""
         yield from (f"{self.path}{os.sep}{name}" for name in self.names)
         for folder in self.folders.values():
             yield from folder.files()
@@ -164,21 +164,21 @@ class FolderWatch:
         return _stamp(path) == self._waiting[path].stamp
 
     def put_off(self, image: FoundImage) -> None:
-        """A file could not be read: try again when it changes, or for the last time later."""
+        """Note a file that could not be read: it is tried when it changes, or once more later."""
         self._waiting[str(image.path)].is_tried = True
 
     def settle(self, image: FoundImage) -> None:
-        """A file was judged or given up: it arrives again only if it changes."""
+        """Note a file that was judged or given up: it arrives again only if it changes."""
         self._known[str(image.path)] = self._waiting.pop(str(image.path)).stamp
 
     @property
     def images(self) -> list[FoundImage]:
-        """All images that are there."""
+        """All present images."""
         return [self._image(path) for path in (*self._known, *self._waiting)]
 
     @property
     def skipped(self) -> list[Skipped]:
-        """All files that are no images."""
+        """All files that are not images."""
         found, waiting = [], list(self._inputs)
         while waiting:
             folder = waiting.pop()
@@ -188,7 +188,7 @@ class FolderWatch:
 
     @property
     def n_known(self) -> int:
-        """How many files that are there were judged or given up."""
+        """Number of present files that were judged or given up."""
         return len(self._known)
 
     def _image(self, path: str) -> FoundImage:
@@ -199,7 +199,7 @@ class FolderWatch:
         return self._prefixes[given] + path[len(given) :].replace(os.sep, "/")
 
     def _read_folders(self, now: float) -> None:
-        """Note what is new and forget what is gone. What cannot be read stays as it was."""
+        """Add new files and forget removed ones. Unreadable folders stay as they were."""
         seen: set[tuple[int, int]] = set()
         self.missing = set()
         waiting = self._inputs[::-1]
@@ -228,7 +228,7 @@ class FolderWatch:
                 self._waiting[path] = _Waiting(stamp, now)
 
     def _forget(self, folder: _Folder, gone: Collection[str]) -> None:
-        """Files that are gone leave no memory behind; one of the same name is another image."""
+        """Forget removed files; a new file of the same name is another image."""
         for name in gone:
             inside = folder.folders.pop(name, None)
             paths = (f"{folder.path}{os.sep}{name}",) if inside is None else inside.files()
@@ -236,7 +236,7 @@ class FolderWatch:
                 self._known.pop(path, None)
 
     def _look_again(self, now: float) -> None:
-        """Whether judged files were written anew, some at each poll."""
+        """Check whether judged files were rewritten, some at each poll."""
         looked_at = list(islice(self._again, LOOKS))
         if not looked_at:
             self._again = iter(tuple(self._known))

@@ -1,6 +1,6 @@
-"""What runs in a decoding process: it reads batches, and sends each when it is asked for.
+"""The code of a decoding process: read batches, and send each on request.
 
-It ends by itself, within ``LAST_SECONDS``, when nobody waits for its batches any more.
+The process ends within ``LAST_SECONDS`` when nobody waits for its batches any more.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ import torch
 from datasets.types import DataError
 
 ADVICE = "give a smaller --num_workers or --batch_size"
-LAST_SECONDS = 2.0  # that a worker has to end, once nobody waits for its batches
+LAST_SECONDS = 2.0  # for a worker to end when nobody waits for its batches
 
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
 
 
 class WorkerError(DataError):
-    """A decoding process could not start, ended, or ran out of what the machine has."""
+    """A decoding process could not start, ended, or ran out of resources."""
 
 
 @dataclass(frozen=True)
 class Reading(Generic[Item, Batch]):
-    """What is read.
+    """The batches to read.
 
     Attributes:
         plan: the items of every batch.
-        read: reads an item. What is wrong with an item it returns as a value.
-        collate: makes a batch of what was read.
+        read: reads an item. An error of an item is returned as a value.
+        collate: makes a batch of the items read.
     """
 
     plan: Sequence[Sequence[Item]]
@@ -55,7 +55,7 @@ class Reading(Generic[Item, Batch]):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a worker ends."""
+    """The reason why a worker ends."""
 
     lacking: str
     fault: str
@@ -80,7 +80,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker does; it is the one that runs in its process."""
+    """The task of a worker, run in its process."""
 
     reading: Reading[Any, Any]
     turns: range
@@ -139,7 +139,7 @@ class _Outbox:
         self.waiting.put(_pickled(content))
 
     def fail(self, error: Exception) -> None:
-        """Send what is waiting, and then why there is no more."""
+        """Send the waiting batches, then the reason of the end."""
         self.finish()
         self.connection.send_bytes(_pickled(Failure.of(error)))
 
@@ -162,7 +162,7 @@ class _Outbox:
         self.is_sent.set()
 
     def _watch(self) -> None:
-        """Nothing is ever received: the connection ends with the parent, or by its ``close``."""
+        """Wait for the end of the connection, by the parent's end or its ``close``."""
         try:
             self.connection.recv_bytes()
         except (EOFError, OSError):
@@ -172,7 +172,7 @@ class _Outbox:
 
 
 class _Pickler(pickle.Pickler):
-    """Sends tensors as arrays; as tensors they would go through shared memory."""
+    """Sends tensors as arrays; tensors would use shared memory."""
 
     def reducer_override(self, content: Any) -> Any:
         if isinstance(content, torch.Tensor):

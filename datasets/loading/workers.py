@@ -1,9 +1,8 @@
-"""Processes that decode images ahead, and how their failures are told apart.
+"""Processes that decode images ahead, and the reasons of their failures.
 
-Each worker has a connection of its own and reads every n-th batch. Batches travel through these
-connections and wait in the workers' own memory. PyTorch's loader puts them into shared memory, of
-which a container has 64 MB, takes a file descriptor for each tensor, and raises the end of a worker
-in the main thread at any moment.
+Each worker has its own connection and reads every n-th batch. Batches wait in the memory of the
+workers and are sent through the connections. PyTorch's loader uses shared memory (a container has
+64 MB) and a file descriptor per tensor, and raises the end of a worker at any moment.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from datasets.loading.worker_process import (
     WorkerError,
 )
 
-SECONDS = 0.2  # between two looks at whether the run is to stop
+SECONDS = 0.2  # between two checks whether the run should stop
 
 
 def _nothing() -> None:
@@ -37,7 +36,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller of a stream wants to be called; picklable where workers are not forked.
+    """Functions of the caller of a stream; picklable if workers are not forked.
 
     Attributes:
         tune: called in every worker when it starts.
@@ -54,7 +53,7 @@ class BatchReader(Generic[Item, Batch]):
     A reader is a context manager: its workers have ended when the block is left.
 
     Args:
-        reading: what is read.
+        reading: the batches to read.
         num_workers: processes; 0 reads in the calling process.
         ahead: batches that wait in each worker.
         hooks: what is called on the way.
@@ -91,7 +90,7 @@ class BatchReader(Generic[Item, Batch]):
                 yield self._reading.batch(index)
 
     def close(self) -> None:
-        """End the workers: each finishes the image it is at."""
+        """End the workers; each finishes its current image."""
         self._close()
 
     def __enter__(self) -> BatchReader[Item, Batch]:
@@ -145,7 +144,7 @@ class _Worker:
 
 
 def _end(workers: list[_Worker]) -> None:
-    """End workers. They hear of it by the end of their connection."""
+    """End workers by closing their connections."""
     for worker in workers:
         worker.connection.close()
     until = time.monotonic() + LAST_SECONDS

@@ -1,9 +1,9 @@
-"""How far the metrics of a class depend on which images were tested: the bootstrap.
+"""The bootstrap: how much the metrics of a class depend on the choice of test images.
 
 The test images are drawn again with replacement, as many good and as many defective ones as there
-are, and every metric is computed of each draw (Efron 1979). An image is drawn with all its
-pixels, for the pixels of an image are not independent. The draws depend on the name of the class
-and the numbers of its images alone, so that the draws of two runs are of the same images.
+are, and every metric is computed for each draw (Efron 1979). An image is drawn with all its pixels,
+since they are not independent. The draws depend only on the name of the class and the numbers of
+its images, so two runs draw the same images.
 
 Metrics of images, and of pixels at one threshold, are exact for every draw. Curves of pixels are
 computed at the thresholds of ``PixelTables`` and are straight between them.
@@ -32,7 +32,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """What the metrics of a class are computed of.
+    """The scores and counts from which the metrics of a class are computed.
 
     Attributes:
         class_name: the class.

@@ -30,15 +30,15 @@ class ImageRecord:
     """One test image.
 
     Attributes:
-        path: relative to the folder of the class; a video frame has its number behind it.
+        path: relative to the folder of the class; for a video frame, with its number.
         defect: ``good`` or the kind of defect.
         label: 1 if the image is defective, else 0.
         score: image score, a Mahalanobis distance.
         p_value: conformal p-value; None without a calibration.
         is_defective: the decision, whether the score is above the image threshold; None without a
             calibration.
-        misranked: share of the images of the other kind that the image is ranked wrongly
-            against, 0 to 1; None if one kind is missing.
+        misranked: fraction of the images of the other kind against which the image is ranked
+            wrongly, 0 to 1; None if one kind is missing.
         figure: path of its figure, relative to the folder of the run; None if none was drawn.
     """
 
@@ -105,9 +105,9 @@ class ImageThreshold:
 
     Attributes:
         value: an image with a higher score is defective.
-        rate: its false positive rate, which is higher than the one asked for if so few training
-            images cannot promise that.
-        requested_rate: the one asked for.
+        rate: its false positive rate, higher than ``requested_rate`` if there are too few
+            training images.
+        requested_rate: the rate asked for.
     """
 
     value: float
@@ -165,7 +165,7 @@ class ClassRecord:
         class_name: name of the class.
         order: position of the class in tables: the paper's order, then all others.
         metrics: by name; None for a metric that does not exist for the class.
-        draws: each metric in all draws of the test images, as ``draws.pack`` has it.
+        draws: each metric in all draws of the test images, packed by ``draws.pack``.
         n_train: number of training images.
         n_test: number of test images.
         seconds: wall time of the class; None until it has been measured.
@@ -176,8 +176,8 @@ class ClassRecord:
         images: every test image.
         data_digest: checksum of the names, sizes and times of the files of the class; None until
             it is known.
-        image_checksum: of what is in the files; None until it is known.
-        data: what the class consists of; None until it is known.
+        image_checksum: of the contents of the files; None until it is known.
+        data: numbers of images and masks; None until it is known.
         skipped: the files of the class that were not used.
         training: every training image with its leave-one-out score, highest first.
     """
@@ -224,8 +224,7 @@ class ClassRecord:
         """The record of a decoded JSON object.
 
         Raises:
-            ValueError: it is not a whole record: a value is missing, of another type, not finite
-                or unknown.
+            ValueError: a value is missing, of another type, not finite or unknown.
         """
         with Fields(content) as fields:
             record = cls(

@@ -15,7 +15,7 @@ from padim.parallel.process_group import ProcessGroup
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The test images of a class as the model saw them, and its results.
+    """The preprocessed test images of a class, and the model's results.
 
     Attributes:
         images: uint8 (n, crop, crop, 3); (n, 0, 0, 3) if they are not kept.
@@ -33,7 +33,7 @@ class ClassScores:
 
     @classmethod
     def empty(cls, crop: int) -> ClassScores:
-        """The scores of a process whose share has no images."""
+        """The scores of a process without images."""
         return cls(
             np.empty((0, crop, crop, 3), np.uint8),
             np.empty((0, crop, crop), bool),
@@ -79,8 +79,8 @@ def score_class(
     Args:
         model: fitted to the class.
         batches: its test images.
-        features: the feature maps of ``batches``, if the backbone has computed them before.
-        keeps_images: whether the scores come with the images; without, their ``images`` are empty.
+        features: the feature maps of ``batches``, if they have been computed before.
+        keeps_images: whether to keep the images; otherwise ``images`` is empty.
     """
     seen: list[Batch] = []
 

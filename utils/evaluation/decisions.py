@@ -1,4 +1,4 @@
-"""Metrics of the decision rule: what is above the thresholds, which no defect has a part in."""
+"""Metrics of the decision rule, whose thresholds are chosen without any defect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flagged_shares(is_flagged: np.ndarray, labels: np.ndarray, weights: np.ndarr
 
 @dataclass(frozen=True)
 class PixelCounts:
-    """Pixels of every image by the decision rule, int64 (n,)."""
+    """Numbers of pixels of every image by the decision rule, int64 (n,)."""
 
     hits: np.ndarray
     false_alarms: np.ndarray

@@ -1,15 +1,14 @@
-"""Drift: whether images score higher than normal ones like the training images would.
+"""Drift: whether images score higher than normal images like the training images would.
 
-Two questions are asked. Are too many images flagged? And do the others, which are called normal,
-lie too high among the training images? Images that are flagged with good reason do not bear on the
-second one.
+Two questions are asked. Are too many images flagged? And do the others score too high, compared
+with the training images? Images that are rightly flagged do not affect the second answer.
 
 The threshold is the m-th highest of the N leave-one-out scores, m = rate * (N + 1). If n new images
 come from the same source, the share of that source above the threshold has the distribution
-Beta(m, N + 1 - m), so that the number flagged is beta-binomial. A plain binomial test would forget
-that the threshold itself was learned, and report large folders that are like the training images.
-Likewise the share between the k-th highest score and the threshold, of all that is not above the
-threshold, has the distribution Beta(k - m, N + 1 - k).
+Beta(m, N + 1 - m), so that the number flagged is beta-binomial. A binomial test would ignore that
+the threshold itself was learned, and report large folders that are like the training images.
+Likewise, among images not above the threshold, the share above the k-th highest score has the
+distribution Beta(k - m, N + 1 - k).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ REPORTED = 0.01  # a p-value below this is reported
 
 @dataclass(frozen=True)
 class Drift:
-    """How many of some images score high, and how likely that is without drift.
+    """How many images score high, and how likely that is without drift.
 
     Attributes:
         n_flagged: images with a score above the image threshold.
@@ -57,28 +56,28 @@ class Drift:
 
     @property
     def p_value(self) -> float:
-        """One-sided: how likely such a count, or one more extreme, is if all images are normal.
+        """One-sided: the probability of such counts, or higher ones, if all images are normal.
 
-        The smaller of two exact p-values, twice: for two questions were asked (Bonferroni).
+        Twice the smaller of two exact p-values, since there are two questions (Bonferroni).
         """
         return min(1.0, 2 * min(self.flagged_p_value, self.upper_p_value))
 
     @property
     def flagged_p_value(self) -> float:
-        """How likely so many or more are flagged."""
+        """The probability that so many or more are flagged."""
         m, _ = _ranks(self.rate, self.n_training)
         return _tail(self.n_flagged, self.n_images, m, self.n_training + 1 - m)
 
     @property
     def upper_p_value(self) -> float:
-        """How likely so many or more of those called normal are in the upper half."""
+        """The probability that so many or more of the others are in the upper half."""
         m, k = _ranks(self.rate, self.n_training)
         if k == m:  # no training image is below the threshold
             return 1.0
         return _tail(self.n_upper, self.n_images - self.n_flagged, k - m, self.n_training + 1 - k)
 
     def line(self, what: str) -> str | None:
-        """What is said of it to users; None if nothing has to be said.
+        """The line for users; None if there is nothing to report.
 
         Args:
             what: the images, such as ``these images``.
@@ -108,7 +107,7 @@ def _ranks(rate: float, n_training: int) -> tuple[int, int]:
 
 
 def _tail(count: int, n: int, a: float, b: float) -> float:
-    """The chance of ``count`` or more of ``n`` by the beta-binomial distribution."""
+    """The beta-binomial probability of ``count`` or more of ``n``."""
 
     def log_chance(k: int) -> float:
         choices = -lgamma(k + 1) - lgamma(n - k + 1) + lgamma(n + 1)

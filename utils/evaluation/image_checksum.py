@@ -1,4 +1,4 @@
-"""A checksum by which two people know whether they have the same images."""
+"""A checksum that tells whether two people have the same images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ PART = 2**20  # bytes read at once
 
 
 def image_checksum(item: AnomalyClass) -> str:
-    """The SHA-256 of what is in the image and mask files of a class, 16 letters.
+    """The SHA-256 of the contents of the image and mask files of a class, 16 letters.
 
-    Neither the names nor the order nor the times of the files matter. What matters is which bytes
-    are a training image, and which are a test image with which mask. Which kind of defect it has
-    does not matter: no metric depends on it.
+    It depends on the bytes of each training image, and of each test image with its mask. It does
+    not depend on the names, order and times of the files, nor on the kinds of defects.
 
     Raises:
         DataError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""The one sort that every metric comes from: what is flagged at each score of a positive.
+"""The one sort for all metrics: what is flagged at each score of a positive.
 
 A curve is straight between two scores of positives, so its corners describe it completely. The
 positives are sorted once, highest first. The negatives are only counted: for each positive, how
@@ -89,5 +89,5 @@ def corners(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 
 
 def steps(counts: torch.Tensor) -> torch.Tensor:
-    """How much a cumulative count grows at each level."""
+    """The increase of a cumulative count at each level."""
     return counts.diff(prepend=counts.new_zeros(1))

@@ -1,4 +1,4 @@
-"""What is said of a class of which a part of the images is looked at."""
+"""The remark on a class with a region of interest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from datasets.types import AnomalyClass
 def region_notes(
     item: AnomalyClass, region: ClassRegion | None, masks: np.ndarray
 ) -> tuple[str, ...]:
-    """A sentence on the region, and on the ground truth that lies outside; none without a region.
+    """A sentence on the region and the ground truth outside it; none without a region.
 
-    All metrics are of the whole crop, so that they are of the same pixels as without a region: a
-    defect outside is missed, and a normal pixel outside is never flagged.
+    All metrics use the whole crop, as without a region: a defect outside is missed, and a normal
+    pixel outside is never flagged.
 
     Args:
         item: the class.

@@ -1,4 +1,4 @@
-"""The measuring of a class: from the scores of its test images to its record."""
+"""Measure a class: from the scores of its test images to its record."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def _packed_draws(images: ScoredSet, metrics: Mapping[str, float | None]) -> dic
 
 
 def measure_numbers(item: AnomalyClass, scored: ClassScores) -> dict[str, float | None]:
-    """The metrics of a class that need no threshold, for those who need no record."""
+    """The metrics of a class that need no threshold, without a record."""
     return _Ranked.of(item, scored).metrics()
 
 
 @dataclass(frozen=True)
 class _Ranked:
-    """What is measured without a threshold; None where a kind of image or pixel is missing."""
+    """Results that need no threshold; None if a kind of image or pixel is missing."""
 
     labels: np.ndarray
     images: Ranking | None
@@ -140,7 +140,7 @@ def _ranking_metrics(level: str, ranking: Ranking | None) -> dict[str, float | N
 
 
 def _image_threshold(calibration: Calibration | None, rate: float) -> ImageThreshold | None:
-    """The threshold of the image scores, at a rate that so many training images can promise."""
+    """The threshold of the image scores, at a rate possible for this number of images."""
     if calibration is None:
         return None
     used = max(rate, calibration.finest_rate)
@@ -155,7 +155,7 @@ def _scored_set(
     pixel_threshold: float | None,
     regions: Sequence[DefectRegion],
 ) -> ScoredSet:
-    """What the metrics are computed of again, image by image."""
+    """The input of the bootstrap, image by image."""
     is_flagged = tables = counts = saturated = None
     if ranked.pixels is not None:
         masks, is_good = torch.from_numpy(scored.masks), torch.from_numpy(~ranked.labels)
@@ -191,8 +191,8 @@ def choose_threshold(
 ) -> Threshold:
     """The threshold of the predicted masks.
 
-    A model of two training images has no calibration. Then only the labels of the test set are
-    left to choose a threshold by.
+    A model of two training images has no calibration. Then the threshold is chosen by the labels
+    of the test set.
     """
     if calibration is not None:
         name = f"{100 * rate:g} % of normal pixels"
@@ -244,7 +244,7 @@ def _notes(item: AnomalyClass, labels: np.ndarray, pixels: PixelMetrics | None) 
 
 
 def _overlap_notes(overlaps: Mapping[str, float]) -> tuple[str, ...]:
-    """The numbers that ``spro`` is the mean of."""
+    """The numbers whose mean is ``spro``."""
     if len(overlaps) < 2:
         return ()
     values = ", ".join(f"{kind} {value:.3f}" for kind, value in overlaps.items())
@@ -252,7 +252,7 @@ def _overlap_notes(overlaps: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _training_notes(calibration: Calibration | None, rate: float) -> tuple[str, ...]:
-    """What is known of a class without test images."""
+    """The record of a class without test images."""
     if calibration is None:
         return ("no test images: the model is fitted",)
     scores, threshold = calibration.image_scores, calibration.image_threshold(rate)

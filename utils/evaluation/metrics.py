@@ -1,8 +1,8 @@
-"""Exact metrics and curves, all of them from one sort of the scores of the positives.
+"""Exact metrics and curves, all from one sort of the scores of the positives.
 
 ``levels`` sorts and counts. Here every number is one sum over the levels: AUROC, average
-precision, the best F1 and the recall of images or of pixels. ``regions`` has those of defect
-regions and of defective images.
+precision, the best F1 and the recall of images or pixels. ``regions`` has the metrics of defect
+regions and defective images.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def rank(
     Args:
         scores: any shape, higher is more anomalous.
         labels: bool, the same shape.
-        rates: false positive rates at which the recall is wanted.
+        rates: false positive rates for ``recalls``.
 
     Returns:
         The ranking; None if all labels are equal, because no ranking is defined then.
@@ -106,7 +106,7 @@ def thinned(x: torch.Tensor, y: torch.Tensor) -> Curve:
 
 
 def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
-    """For every image, the share of the other kind that it is ranked wrongly against.
+    """For every image, the share of the other kind against which it is ranked wrongly.
 
     A defective image is ranked wrongly against good ones that score higher, a good image against
     defective ones that score lower. A tie counts half. The mean over either kind is 1 - AUROC.

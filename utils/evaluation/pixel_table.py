@@ -1,4 +1,4 @@
-"""The pixels of every image counted at a few thousand thresholds, for resampling whole images."""
+"""Counts of each image's pixels at a few thousand thresholds, for resampling whole images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ N_SAMPLED = 200_000  # pixels that the thresholds of all but the top are chosen 
 
 @dataclass(frozen=True)
 class PixelTable:
-    """Counts of pixels at G thresholds, the highest first. A count is of pixels at or above.
+    """Counts of pixels at or above G thresholds, the highest first.
 
     Attributes:
         hits: defective pixels, float64 (n, G).
         false: normal pixels, float64 (n, G).
-        found: sum over the regions of an image of the share found, float64 (n, G).
+        found: found shares of the regions of an image, added up, float64 (n, G).
     """
 
     hits: np.ndarray
@@ -49,9 +49,9 @@ class PixelTables:
     """The two tables of a class.
 
     Attributes:
-        curves: at thresholds where recall or the false positive rate move, down to all pixels.
-        top: at those that AUPIMO needs; at none without good images.
-        is_step: whether all that a threshold of ``curves`` adds scores the same, bool (G,).
+        curves: at thresholds where recall or the false positive rate changes, down to all pixels.
+        top: at the thresholds that AUPIMO needs; none without good images.
+        is_step: whether all pixels that a threshold of ``curves`` adds have one score, bool (G,).
         thresholds: of ``curves``, the highest first (G,).
     """
 
@@ -77,9 +77,9 @@ class PixelTables:
 
 
 def _thresholds(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """The thresholds of the curves, highest first: evenly where a rate moves, and the ends.
+    """The thresholds of the curves, highest first: evenly spread over rates, and the ends.
 
-    Those at defective pixels are there twice, just above and at the pixel: a step is a step.
+    Each threshold at a defective pixel appears twice, just above and at it, to keep steps sharp.
     """
     defective = maps[masks.to(maps.device)]
     ends, lowest = torch.stack((maps.max(), maps.min())), defective.min().view(1)
@@ -98,8 +98,8 @@ def _thresholds(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 def _top_thresholds(maps: torch.Tensor) -> torch.Tensor:
     """The thresholds of AUPIMO, highest first, from the maps of the good images.
 
-    Whichever images are drawn, their shared false positive rate is within AUPIMO's bounds only
-    above the lowest of the scores at which one image alone has the upper bound.
+    For any draw of images, the shared false positive rate is within AUPIMO's bounds only above the
+    lowest score at which a single image reaches the upper bound.
     """
     flat = maps.flatten(1)
     n_each = min(int(PIMO_RATES[1] * flat.shape[1]) + 2, flat.shape[1])

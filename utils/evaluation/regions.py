@@ -17,7 +17,7 @@ from utils.evaluation.metrics import Curve, Ranking, ranking_of, thinned
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """What is measured of the anomaly maps of a class.
+    """The metrics of the anomaly maps of a class.
 
     Attributes:
         ranking: of all pixels together.

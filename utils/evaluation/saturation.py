@@ -1,8 +1,8 @@
 """Saturated per-region overlap (sPRO; Bergmann et al., *Beyond Dents and Scratches*, 2022).
 
-Of a defect only so much has to be found as is enough to see it: a missing pushpin may be anywhere
-in its compartment. The share found is divided by that, and is at most 1. A region is what one mask
-file shows, in one or several pieces; regions may overlap.
+Only a part of a defect has to be found: a missing pushpin may be anywhere in its compartment. The
+share found is divided by the share that suffices, and is at most 1. A region is the content of one
+mask file, in one or several pieces; regions may overlap.
 
 As in the evaluation code of MVTec LOCO AD, the curve is computed for each kind of defective images
 (logical, structural) together with all good images, integrated up to a false positive rate of 0.05
@@ -51,7 +51,7 @@ def saturated_overlaps(
 
 
 def _weights(scores: torch.Tensor, region: DefectRegion) -> np.ndarray:
-    """How much of the share found each pixel of a region adds, if the highest are found first."""
+    """What each pixel of a region adds to the share found, the highest pixels first."""
     n = len(scores)
     shares = np.minimum(np.arange(n + 1) / (region.saturation * n), 1.0)
     weights = np.empty(n)

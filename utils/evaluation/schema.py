@@ -1,4 +1,4 @@
-"""Checks of decoded JSON: what is read is of its type, whole and finite, or one ``ValueError``."""
+"""Checks of decoded JSON: a wrong type, or a missing or infinite value, is a ``ValueError``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Fields:
         return dict(self._content)
 
     def __enter__(self) -> Fields:
-        """In a ``with`` block all values have to be taken; ``ValueError`` if there are others."""
+        """Require that a ``with`` block takes all values; otherwise raise ``ValueError``."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
@@ -113,7 +113,7 @@ def mapping(check: Callable[[object], T]) -> Callable[[object], dict[str, T]]:
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: a short one itself, of a long one the start."""
+    """A value for messages: itself if it is short, otherwise its start."""
     if isinstance(value, (list, tuple, dict)):
         return f"a {type(value).__name__}"
     try:

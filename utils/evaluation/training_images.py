@@ -1,4 +1,4 @@
-"""Odd training images: those that the other ones call defective, and exact duplicates."""
+"""Odd training images: those flagged by the other images, and exact duplicates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets.types import AnomalyClass
 from padim.calibration import Calibration
 from utils.evaluation.schema import Fields, number, optional, several, share, text
 
-ODD_RATE = 0.01  # an image with a p-value of at most this is named
+ODD_RATE = 0.01  # images with at most this p-value are named
 NAMED = 5  # names in a line
 
 
@@ -21,11 +21,11 @@ class TrainingImage:
     """One training image, judged by the other ones.
 
     Attributes:
-        path: relative to the folder of the class; a video frame has its number behind it.
+        path: relative to the folder of the class; for a video frame, with its number.
         score: image score by the Gaussians of the other images; None if it was not computed.
-        p_value: the share of the leave-one-out scores, its own among them, that are as high.
-        same_as: the paths of the other images of the class, training and test, that are equal to
-            it in every pixel of the crop.
+        p_value: the share of the leave-one-out scores that are at least as high, with its own.
+        same_as: the paths of the other images of the class, training and test, with the same
+            pixels in the crop.
     """
 
     path: str
@@ -85,7 +85,7 @@ def judge_training(
 def _scored(n_images: int, n_scores: int) -> list[int]:
     """The images that have a leave-one-out score, as ``GaussianLearner`` chooses them.
 
-    If there are too many images to keep the embeddings of all in memory, it keeps an even choice.
+    If memory is too small for the embeddings of all, it keeps an evenly spread subset.
     """
     rows = [-(-i * n_scores // n_images) for i in range(n_images + 1)]
     return [i for i in range(n_images) if rows[i] < rows[i + 1]]
@@ -108,7 +108,7 @@ def equal_images(
 
 
 def duplicate_notes(item: AnomalyClass, same: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """What is said of equal images: first of those that are in training and test."""
+    """The remarks on equal images, first on those in both training and test."""
     train = {item.path_of(sample) for sample in item.train}
     leaks = [group for group in same if 0 < len(train.intersection(group)) < len(group)]
     others = [group for group in same if group not in leaks]
@@ -122,7 +122,7 @@ def duplicate_notes(item: AnomalyClass, same: Sequence[Sequence[str]]) -> tuple[
 
 
 def odd_line(images: Sequence[TrainingImage]) -> str | None:
-    """One line that names the training images that the others call defective; None without any."""
+    """One line that names the training images flagged by the others; None without any."""
     odd = [one for one in images if one.is_odd]
     if not odd:
         return None

@@ -1,4 +1,4 @@
-"""The images of one class as the models of one backbone see them."""
+"""The feature maps of the images of one class, for all models of one backbone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.experiment.feature_store import FeatureStore
 from utils.experiment.network import Network
 from utils.experiment.processes import Processes
 
-EXAMPLES = 20  # test images that the cost of scoring is measured on
+EXAMPLES = 20  # test images for measuring the cost of scoring
 FeatureMaps = Iterable[list[torch.Tensor]]
 
 
@@ -32,8 +32,8 @@ class ClassFeatures:
         n_train: number of training images in all processes.
         protocol: of the models.
         processes: that share the images.
-        folder: of the file for feature maps that memory is too small for; None if there is one
-            model only, so that nothing has to be kept.
+        folder: of the file for feature maps that do not fit into memory; None for a single model,
+            which needs none.
         region: bool (crop, crop), true where to look; None for everywhere.
 
     Attributes:
@@ -74,8 +74,7 @@ class ClassFeatures:
         """Fit a model to the training images.
 
         Raises:
-            ModelError: more channels asked for than there are, or a covariance that cannot be
-                inverted.
+            ModelError: ``embedding_dim`` exceeds the channels, or a covariance cannot be inverted.
         """
         model = PaDiM(self._network.tapped(spec.layers), self._protocol.config_of(spec))
         shared = self._n_train, is_calibrated, self._group

@@ -92,7 +92,7 @@ class RunClassWriter:
         self._write(TRAINING, training_csv(self._record))
 
     def _regions(self) -> tuple[Sequence[DefectRegion], Sequence[str]]:
-        """The defects one by one, if the data set tells them apart; or why that cannot be."""
+        """The single defects, if the data set has them; or why they cannot be read."""
         if not self._item.saturations:
             return (), ()
         try:
@@ -105,7 +105,7 @@ class RunClassWriter:
         return preprocessing_of(options.dataset, options.resize, self._crop, options.rd_version)
 
     def _with_data(self, record: ClassRecord, scores: ClassScores) -> ClassRecord:
-        """The record with what is said of the images and masks."""
+        """The record with remarks on the images and masks."""
         item, options = self._item, self._options
         unseen = empty_masks(item, scores.masks, self._preprocessing())
         return replace(
@@ -121,7 +121,7 @@ class RunClassWriter:
         )
 
     def _with_training(self, record: ClassRecord, model: PaDiM, scores: ClassScores) -> ClassRecord:
-        """The record with the training images, and with what is said of equal images."""
+        """The record with the training images, and with remarks on equal images."""
         same = equal_images(self._item, self._train, checksums(scores.images))
         return replace(
             record,
@@ -151,7 +151,7 @@ class RunClassWriter:
 
 
 def _drift(record: ClassRecord, model: PaDiM) -> list[str]:
-    """What is said of good test images that are unlike the training images."""
+    """The remark on good test images that differ from the training images."""
     if model.calibration is None or record.image_threshold is None:
         return []
     good = (image for image in record.images if image.label == 0)

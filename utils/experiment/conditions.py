@@ -1,4 +1,4 @@
-"""What must be known of a run before its numbers are read, and what they may be compared with."""
+"""Conditions of a run: warnings about its numbers, and with what they may be compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.system.console import DEMO, UNTRAINED
 
 @dataclass(frozen=True)
 class Conditions:
-    """Why numbers are no results of PaDiM.
+    """Reasons why numbers are not results of PaDiM.
 
     Attributes:
         is_untrained: whether the network has random weights.
@@ -24,7 +24,7 @@ class Conditions:
     is_demo: bool = False
 
     def warnings(self) -> list[str]:
-        """What must be read before any number, a sentence each."""
+        """The warnings to show before any number, one sentence each."""
         return [UNTRAINED] * self.is_untrained + [DEMO] * self.is_demo
 
 
@@ -45,7 +45,7 @@ def reason_not_comparable(
     Args:
         options: of the run.
         conditions: of the run.
-        has_region: whether a part of the images of a class is looked at alone.
+        has_region: whether a class has a region of interest.
     """
     if conditions.is_demo:
         return Reason.DRAWN_IMAGES
@@ -70,7 +70,7 @@ def reason_text(reason: Reason | None, options: RunOptions, has_region: bool = F
 
 
 def _other_options(options: RunOptions, has_region: bool) -> list[str]:
-    """The options that are not those of the paper; the default crop of a class is."""
+    """The options that differ from the paper's; the default crop of a class does not."""
     paper = PaDiMConfig()
     other = [
         f"--{name} {getattr(options, name):g}"

@@ -1,4 +1,4 @@
-"""What is run: configurations, the models they need, and the protocol they share.
+"""Configurations, the models that they need, and the protocol that they share.
 
 Imports no PyTorch, so that the options can be checked against it at once.
 """
@@ -60,7 +60,7 @@ class Configuration:
 
     Attributes:
         name: the key of its published numbers.
-        backbone: its name, as ``padim.Backbone`` has it.
+        backbone: its name in ``padim.Backbone``.
         reduction: as in ``PaDiMConfig``, and so is ``embedding_dim``.
         embedding_dim: channels kept; None with reduction ``none``.
         layer_sets: a model for each; their anomaly maps are added. None stands for the layers of

@@ -1,4 +1,4 @@
-"""What a run says of its images before it begins, and where it may not write."""
+"""The report on the images before a run, and the check of where it writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets.summary import DataSummary, summarise
 from datasets.types import AnomalyClass
 from utils.system.console import one_line
 
-RANDOM_CROP = "rd_mvtec"  # the crop is elsewhere in every image: no border is left out of all
+RANDOM_CROP = "rd_mvtec"  # the crop differs between images: no border is outside all crops
 
 
 def summary_of(item: AnomalyClass, dataset: str, resize: int, crop: int) -> DataSummary:
@@ -33,7 +33,7 @@ def print_data(
     crops: Mapping[str, int],
     regions: Mapping[str, ClassRegion] = MappingProxyType({}),
 ) -> None:
-    """Print a line on the images of every class, and what was remarked in reading it."""
+    """Print a line on the images of every class, and the remarks on its files."""
     for item in classes:
         summary = summary_of(item, dataset, resize, crops[item.name])
         region = regions.get(item.name)
@@ -42,10 +42,10 @@ def print_data(
 
 
 def check_places(layout: Layout, root: Path, save_path: Path, cache: Path | None) -> None:
-    """Check that nothing is written to where images are read from.
+    """Check that the outputs are not in folders of input images.
 
     Raises:
-        DataError: something would be.
+        DataError: one is.
     """
     check_outside(layout, root, save_path, "--save_path")
     if cache is not None:

@@ -1,4 +1,4 @@
-"""What a run prints at its end, and the tables over its seeds."""
+"""The lines at the end of a run, and the tables over its seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_end(folders: Sequence[RunFolder], n_kept: int, own: Sequence[str]) -> 
 
     Args:
         folders: one for each seed.
-        n_kept: classes of this run that were finished before.
+        n_kept: number of classes that were finished before.
         own: all classes of this run.
     """
     for folder in folders:  # one at least

@@ -1,4 +1,4 @@
-"""The engine: every class is decoded once, seen by each backbone once, and modelled many times."""
+"""The engine: decodes a class once, runs each backbone on it once, and fits many models."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ClassWork:
 
     Attributes:
         item: the class.
-        digest: of its files, from before any image was read.
-        tasks: those that have no results of the class.
+        digest: of its files, computed before any image is read.
+        tasks: the tasks without results of the class.
     """
 
     item: AnomalyClass
@@ -53,11 +53,11 @@ def find_work(
     Args:
         classes: with the digests of their files.
         tasks: of this process.
-        processes: the first one alone looks, for it is the one that writes.
-        is_overwritten: whether finished classes are done again.
+        processes: only the first one looks, since it writes.
+        is_overwritten: whether finished classes are run again.
 
     Raises:
-        OptionError: a class is there of other settings or images.
+        OptionError: a class has results of other settings or images.
     """
 
     def missing() -> list[list[int]]:
@@ -93,7 +93,7 @@ class ClassLines:
 
         Args:
             work: the class.
-            seconds: that it took.
+            seconds: its time.
             results: metrics of every configuration.
         """
         self._n_finished += 1
@@ -108,12 +108,12 @@ class Engine:
 
     Attributes:
         networks: by the name of the backbone.
-        protocol: of the models, but for the crop.
+        protocol: of the models, except the crop.
         crops: side of the crop of every class.
         processes: that share the images of a class.
-        scratch: folder of the file for feature maps that memory is too small for.
-        lines: said when a class is finished.
-        regions: where to look, of the classes that have a region.
+        scratch: folder of the file for feature maps that do not fit into memory.
+        lines: printed when a class is finished.
+        regions: the regions of interest, by class.
     """
 
     networks: Mapping[str, Network]
@@ -125,7 +125,7 @@ class Engine:
     regions: Mapping[str, ClassRegion] = field(default_factory=dict)
 
     def run_class(self, work: ClassWork, stream: ImageStream) -> None:
-        """Do the tasks of a class, whose images are the next ones of ``stream``, and say so.
+        """Run the tasks of a class, whose images are next in ``stream``, and print its line.
 
         Raises:
             DataError: an image cannot be read, or the files have changed since the digest.

@@ -1,4 +1,4 @@
-"""A backbone on its device, and the same one tapped at fewer layers."""
+"""A backbone on its device, and shorter versions with fewer layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from utils.experiment.configuration import Layers
 
 
 class Network:
-    """A backbone, and the same one tapped at fewer layers for the models that need those alone.
+    """A backbone, and shorter versions for models that need fewer layers.
 
     Args:
         whole: the backbone on its device. Images go through it once for all models.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line of a ``main_*.py`` script says. Each field has its option's name.
+    """The options of a ``main_*.py`` script. Each field has its option's name.
 
     Attributes:
         data_path: folder of the data set; None for the demo set.
@@ -19,9 +19,9 @@ class RunOptions:
         resize: side in pixels of the resized image.
         crop: side in pixels of the centre crop, at most ``resize``; None for the default of each
             class.
-        bits: that hold the values of 16-bit images, 8 to 16.
-        region: file of a mask, white where to look; ``none`` for everywhere; None for the masks in
-            the folders of the classes, if there are any.
+        bits: number of bits that 16-bit images use, 8 to 16.
+        region: file of a mask, white inside; ``none`` for everywhere; None for the masks in the
+            folders of the classes, if there are any.
         weights: ``imagenet``, ``random`` or the path of a file.
         layers: feature layers; None for the paper's.
         network_precision: one of ``padim.config.PRECISIONS``.
@@ -73,7 +73,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What the command line of ``compare.py`` says.
+    """The options of ``compare.py``.
 
     Attributes:
         first: folder of a run.

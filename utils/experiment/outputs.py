@@ -1,4 +1,4 @@
-"""What the engine asks of a place that results go to."""
+"""The interface of the engine to the places for results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from utils.experiment.configuration import Job, ModelSpec
 
 
 class ClassWriter(Protocol):
-    """Takes the models of one class as they are made."""
+    """Receives the models of one class, one after another."""
 
     def fitted(self, model: PaDiM, train: Sequence[bytes]) -> None:
         """A model has been fitted; its test images are scored next.
@@ -47,17 +47,17 @@ class Output(Protocol):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the models learn what unseen normal images score."""
+        """Whether the models are calibrated by leave-one-out scores."""
 
     @property
     def keeps_images(self) -> bool:
         """Whether the scores come with the images."""
 
     def is_finished(self, item: AnomalyClass, digest: str) -> bool:
-        """Whether the results of a class are there, whole and with the files that belong to them.
+        """Whether the results of a class and their files are complete.
 
         Raises:
-            OptionError: they are, but of other settings or other images.
+            OptionError: they are of other settings or other images.
         """
 
     def write_class(
@@ -68,7 +68,7 @@ class Output(Protocol):
         Args:
             item: the class.
             digest: of its files.
-            started: when the class was begun, as ``time.perf_counter`` has it.
+            started: ``time.perf_counter`` at the start of the class.
         """
 
 

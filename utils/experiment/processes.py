@@ -1,4 +1,4 @@
-"""The processes that share the images of a run: the one place that knows which one this is."""
+"""The processes that share the images of a run. Only this module asks for the rank."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Processes:
         return self.group.is_first
 
     def in_first(self, work: Callable[[], T]) -> T:
-        """Do something in the first process alone. All processes get what it returns."""
+        """Call a function in the first process only. All processes get its result."""
         return self.group.broadcast(work() if self.is_first else None)
 
     def in_first_only(self, work: Callable[[], None]) -> None:
-        """Do something in the first process alone, and let no other one wait for it."""
+        """Call a function in the first process only. The others do not wait for it."""
         if self.is_first:
             work()
 
@@ -66,10 +66,10 @@ class Processes:
         return replace(item, train=item.train[train], test=item.test[test])
 
     def gather(self, scores: ClassScores, model: PaDiM, n_test: int) -> ClassScores:
-        """Let the first process hold all scores and the whole model.
+        """Gather all scores and the whole model in the first process.
 
         Returns:
-            The scores of all test images in the first process; in the others those of their share.
+            The scores of all test images in the first process; those of their share in the others.
         """
         gathered = scores.gather(n_test, self.group)
         model.gather()

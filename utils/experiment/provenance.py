@@ -1,4 +1,4 @@
-"""Which program made the results, when, and by which command."""
+"""The program, time and command that made the results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Provenance:
 
     @classmethod
     def of_this_run(cls) -> Provenance:
-        """That of the process as it runs."""
+        """The provenance of the running process."""
         return cls(
             getattr(padim, "__version__", "unknown"),
             _commit(),

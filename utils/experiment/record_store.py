@@ -14,16 +14,16 @@ from utils.evaluation.schema import Fields, count, mapping, text
 from utils.system.files import write_json
 
 RECORD_VERSION = 5  # of what a record holds
-MAX_BYTES = 2**28  # of a record; one of a class with a million test images has fewer
+MAX_BYTES = 2**28  # of a record; a class with a million test images needs less
 
 
 class RecordError(ValueError):
-    """A record is there, but does not count; the message says why."""
+    """A record exists, but cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A whole record, as it was read.
+    """A complete record, as it was read.
 
     Attributes:
         name: of what is finished.
@@ -42,17 +42,17 @@ class Record:
 
 @dataclass(frozen=True)
 class RecordStore:
-    """The records of a folder: ``<name>.json`` for whatever is finished.
+    """The records of a folder, ``<name>.json`` for each finished item.
 
-    A record counts if it is whole, of this version, and says the name that its file has. Anything
-    else is done again. If a record that counts is of other settings or other files, the numbers
-    must not go into the same tables, and the run does not start.
+    A record counts if it is complete, of this version, and contains the name of its file. Other
+    items are run again. If a record that counts is of other settings or other files, its numbers
+    must not be in the same tables, and the run does not start.
 
     Attributes:
         folder: of the records.
-        settings: everything that decides the numbers, but the data.
-        kind: what a name is the name of, such as ``class``.
-        remedy: how to resolve a record of other settings, other than a new ``--save_path``.
+        settings: everything that decides the numbers, except the data.
+        kind: what the names stand for, such as ``class``.
+        remedy: how to resolve a record of other settings, besides a new ``--save_path``.
     """
 
     folder: Path
@@ -204,7 +204,7 @@ def _checked(content: dict[str, Any], name: str) -> Record:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    """Of the content however it is laid out: no digit of a number can change unnoticed."""
+    """The checksum of a record's content, whatever its layout."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -51,7 +51,7 @@ def run(backbone_name: str, options: RunOptions) -> None:
     """Run a backbone over the classes of a data set.
 
     Raises:
-        DataError, ModelError, OptionError: something given cannot be used.
+        DataError, ModelError, OptionError: an input cannot be used.
     """
     device = choose_device(options.device)
     processes = Processes.join(device)
@@ -98,9 +98,9 @@ def run(backbone_name: str, options: RunOptions) -> None:
 
 @contextmanager
 def always(report: Callable[[], None]) -> Iterator[None]:
-    """Report when the block ends, also if it is stopped: what is finished can be looked at.
+    """Write the report when the block ends, even if it is stopped.
 
-    If both the block and the report fail, the error of the block is the one that is raised.
+    If both the block and the report fail, the error of the block is raised.
     """
     try:
         yield
@@ -112,7 +112,7 @@ def always(report: Callable[[], None]) -> Iterator[None]:
 
 
 def damaged_entries(n_damaged: int, folder: Path | None) -> list[str]:
-    """What must be said of a cache of which files had changed."""
+    """The remark on a cache with damaged files."""
     return [f"--image_cache {folder}: {n_damaged} damaged files, made again"] * (n_damaged > 0)
 
 
@@ -132,7 +132,7 @@ def _root(options: RunOptions) -> Path:
 
 
 def _read_classes(options: RunOptions) -> Classes:
-    """The classes with their digests, which are made before any image is read."""
+    """The classes with their digests, computed before any image is read."""
     layout, root = LAYOUTS[options.dataset], _root(options)
     classes = [
         layout.read_class(root, name) for name in choose_classes(layout, root, options.classes)
@@ -143,7 +143,7 @@ def _read_classes(options: RunOptions) -> Classes:
 def _read_regions(
     options: RunOptions, classes: Classes, crops: Mapping[str, int]
 ) -> dict[str, ClassRegion]:
-    """Where to look, of the classes of the data set that have a region."""
+    """The regions of interest of the data set, by class."""
     layout, root = LAYOUTS[options.dataset], _root(options)
     if options.dataset == "rd_mvtec" and options.region != EVERYWHERE:
         what = "its images are turned and cropped at random: give --region none"
@@ -161,8 +161,8 @@ def _say_doubts(classes: Classes, options: RunOptions) -> None:
 def _seem_unfinished(backbone_name: str, options: RunOptions, classes: Classes) -> list[int]:
     """The classes that seem unfinished before the network is loaded, so that they can be decoded.
 
-    Only with the network it is known whether a record counts. If one does not, the stream is
-    opened again.
+    Whether a record counts is only known with the network. If one does not, the stream is opened
+    again.
     """
     conditions = Conditions(options.weights == "random", options.data_path is None)
     names = folder_names(backbone_name, options.layers, options, conditions)
@@ -205,8 +205,8 @@ def _open_stream(
 def _load_backbone(name: str, options: RunOptions) -> tuple[Backbone, Conditions]:
     """The backbone, and whether its numbers are results of PaDiM.
 
-    If the trained weights cannot be had, the demo goes on with untrained ones: it shows the
-    program. A run on real data does not, for its numbers would be taken for those of PaDiM.
+    If the trained weights cannot be downloaded, the demo continues with untrained ones. A run on
+    real data does not, since its numbers could be mistaken for those of PaDiM.
     """
     is_demo = options.data_path is None
     build = partial(Backbone, name, layers=options.layers, precision=options.network_precision)

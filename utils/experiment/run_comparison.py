@@ -1,7 +1,7 @@
-"""Two runs over the same test images: their differences, and whether these are more than noise.
+"""Compare two runs over the same test images: are their differences more than noise?
 
-Both runs drew the same images for the same draw, so that the difference of their metrics in every
-draw is one of the same images: much of what varies with the images drawn cancels.
+Both runs have the same images in each draw, so most of the variation between draws cancels in the
+difference of their metrics.
 """
 
 from __future__ import annotations

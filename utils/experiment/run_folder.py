@@ -1,7 +1,7 @@
-"""The folder of a run: which classes are in it, and what is written for each and for all.
+"""The folder of a run: its classes, and the files for each class and for all.
 
-A class is finished when ``records/<class>.json`` is there: it is written last. Everything that
-speaks of several classes (tables, curves, page) is made from these records alone.
+A class is finished when ``records/<class>.json`` exists: it is written last. Everything about
+several classes (tables, curves, page) is made from these records only.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ REMEDY = "--overwrite with that class among --classes"
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is said of a run.
+    """The description of a run.
 
     Attributes:
         run_name: the key of its published numbers.
         options: of the run.
-        settings: everything that decides the numbers, but for the crop and the region.
+        settings: everything that decides the numbers, except the crop and the region.
         crops: side of the crop of every class of the data set.
-        regions: where to look, of the classes of the data set that have a region.
-        conditions: what must be read before them.
+        regions: the regions of interest of the data set, by class.
+        conditions: warnings about the numbers.
         versions: of the packages, and the device.
         provenance: which program, when.
     """
@@ -97,7 +97,7 @@ class RunInfo:
 
     @property
     def command(self) -> str:
-        """The command line that makes the run again."""
+        """The command line that repeats the run."""
         name = self.settings["backbone"]
         if name in SCRIPTS:
             return command_line(SCRIPTS[name], self.options)
@@ -136,7 +136,7 @@ class RunFolder:
             (self.path / folder).mkdir(parents=True, exist_ok=True)
 
     def check(self, data_classes: Sequence[str], own: Sequence[str], is_overwritten: bool) -> None:
-        """Check that what stays in the folder fits into the same tables; say what does not count.
+        """Check that kept results fit into the same tables; print which do not count.
 
         Args:
             data_classes: all classes of the data set.
@@ -144,7 +144,7 @@ class RunFolder:
             is_overwritten: whether these are done again.
 
         Raises:
-            OptionError: a class that stays is of other settings or of another data set.
+            OptionError: a kept class is of other settings or of another data set.
         """
         for folder in (self.path, self._store.folder):
             sweep(folder)
@@ -186,7 +186,7 @@ class RunFolder:
     def draw_figures(
         self, item: AnomalyClass, digest: str, backbone: Backbone, batches: Sequence[Batch]
     ) -> None:
-        """Draw the figures of a finished class anew, with its model.
+        """Draw the figures of a finished class again, with its model.
 
         Args:
             item: the class.
@@ -195,7 +195,7 @@ class RunFolder:
             batches: the test images.
 
         Raises:
-            ModelError: the model file is damaged; the class does not count as finished any more.
+            ModelError: the model file is damaged; the class no longer counts as finished.
         """
         found = self._finished(item, digest)
         assert found is not None, "only a finished class lacks figures alone"
@@ -213,7 +213,7 @@ class RunFolder:
     def staged(self, name: str, patterns: Sequence[str] = PER_CLASS) -> Iterator[Path]:
         """A hidden folder for the files of a class, named as in ``patterns``.
 
-        If the block ends well they replace the former files of the class; if not, they are gone.
+        If the block ends well they replace the former files of the class; if not, they are removed.
         """
         with naming(self.path), temporary_folder(self.path) as stage:
             for pattern in patterns:
@@ -236,7 +236,7 @@ class RunFolder:
     def records(self) -> list[ClassRecord]:
         """The records of the classes finished with these settings, in the order of the tables.
 
-        There are others only while a run with ``--overwrite`` has not come to them yet.
+        Others exist only until a run with ``--overwrite`` replaces them.
         """
         found, _ = read_classes(self.path)
         records = [
@@ -275,7 +275,7 @@ class RunFolder:
         write_text(self.path / "results.md", markdown)
 
     def write_overview(self, records: Sequence[ClassRecord]) -> None:
-        """Write ``index.html``, and the files of those curves that some of the classes has."""
+        """Write ``index.html``, and the files of the curves that any class has."""
         info = self.info
         warnings = info.conditions.warnings()
         loud = [warning.partition(":")[0] for warning in warnings]
@@ -310,7 +310,7 @@ class RunFolder:
         return as_read({k: v if all(o[k] == v for o in each) else None for k, v in each[0].items()})
 
     def _data(self, record: ClassRecord) -> dict[str, Any]:
-        """What is said of the images of a class."""
+        """The remark on the images of a class."""
         known = {} if record.data is None else {**asdict(record.data), "text": record.data.text}
         region = self.info.regions.get(record.class_name)
         looked_at = {} if region is None else {"region": region.text}

@@ -1,4 +1,4 @@
-"""What a run is called, and what decides its numbers."""
+"""The name of a run, and the settings that decide its numbers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def run_name(backbone: Backbone, config: PaDiMConfig) -> str:
 def folder_name(
     backbone_name: str, layers: Sequence[str] | None, options: RunOptions, conditions: Conditions
 ) -> str:
-    """The name of a run's folder. What must not get into the tables of others is part of it.
+    """The name of a run's folder, with everything that needs tables of its own.
 
-    Of a name that is too long for a file system, the end is a checksum of all of it.
+    A name that is too long for a file system is cut, and ends in a checksum.
 
     Args:
-        backbone_name: as ``padim.Backbone`` has it.
+        backbone_name: as in ``padim.Backbone``.
         layers: its feature layers; None for its default ones.
         options: of the run.
         conditions: of the run.
@@ -44,7 +44,7 @@ def folder_name(
 
 
 def run_settings(model: PaDiM, options: RunOptions, conditions: Conditions) -> dict[str, object]:
-    """All that decides the numbers, by the option's name if there is one.
+    """The settings that decide the numbers, by the option's name if there is one.
 
     Args:
         model: of the run, not fitted.

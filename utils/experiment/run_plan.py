@@ -1,4 +1,4 @@
-"""What a run consists of: a folder, a configuration and a task for each seed."""
+"""The plan of a run: a folder, a configuration and a task for each seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils.system.device import describe
 
 
 def protocol_of(options: RunOptions) -> Protocol:
-    """What all models of a run share. Without a given crop, each class has its own."""
+    """The settings that all models of a run share. By default, each class has its own crop."""
     crop = options.crop or options.resize
     return Protocol(options.resize, crop, options.epsilon, options.sigma, options.bits)
 
@@ -52,7 +52,7 @@ def run_folders(
         conditions: of the run.
 
     Raises:
-        ModelError: more channels asked for than there are; nothing is written then.
+        ModelError: ``embedding_dim`` exceeds the channels; nothing is written.
     """
     protocol = protocol_of(options)
     blanks = [PaDiM(backbone, protocol.config_of(spec)) for spec in _specs(options)]

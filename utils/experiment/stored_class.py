@@ -51,10 +51,10 @@ class StoredClass:
         return found
 
     def check_content(self) -> None:
-        """Check what the types of the values leave open.
+        """Check that the values are consistent.
 
         Raises:
-            ValueError: something does not go together.
+            ValueError: they are not.
         """
         record, outputs = self.record, self.stored.outputs
         if record.class_name != self.stored.name:
@@ -87,13 +87,13 @@ class StoredClass:
             raise RecordError(f"{place} is of other test images than class {item.name} has")
 
     def lacks_figures(self, n_figures: int | None) -> bool:
-        """Whether a figure is not there, of the ``n_figures`` worst ranked images or of all."""
+        """Whether a figure of the ``n_figures`` worst ranked images, or of all, is missing."""
         images = self.record.images
         names = [images[index].figure for index in worst_first(images)[:n_figures]]
         return None in names or bool(self.missing(name for name in names if name))
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """The names of outputs that are not there, or not of the size they were written with."""
+        """The names of outputs that are missing or have another size than when written."""
         return [name for name in names if _size(self.path / name) != self.stored.outputs[name]]
 
 
@@ -101,7 +101,7 @@ def read_class(path: Path, name: str) -> StoredClass | None:
     """The finished class of a run's folder; None if it has no record.
 
     Raises:
-        RecordError: its record does not count, or its files are not there.
+        RecordError: its record does not count, or files are missing.
     """
     stored = read_record(path / "records", name)
     return None if stored is None else StoredClass.of_record(path, stored)

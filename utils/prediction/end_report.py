@@ -1,4 +1,4 @@
-"""What a prediction leaves behind for its reader: summary.json, the page and the last lines."""
+"""The report of a prediction: summary.json, the page and the last lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from utils.system.files import write_json, write_text
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass over the images found.
+    """The results of a pass over the images.
 
     Attributes:
         n_judged: images that have a score.
@@ -31,8 +31,8 @@ class Outcome:
         n_failed: images that could not be read, or whose files could not be written.
         worst: the judgements with the highest scores, highest first.
         p_values: how many images have each p-value; empty without thresholds.
-        n_not_square: images that were squashed, for they are resized to a square.
-        not_square: width and height of one of these; None without any.
+        n_not_square: images that are not square, and are distorted by the resize.
+        not_square: width and height of one of them; None without any.
     """
 
     n_judged: int
@@ -71,7 +71,7 @@ class Tally:
 
     @property
     def outcome(self) -> Outcome:
-        """What was found so far."""
+        """The outcome so far."""
         counts = self._n_judged, self._n_defective, self._n_failed
         shapes = self._n_not_square, self._not_square
         return Outcome(*counts, tuple(self.worst[:PAGE_ROWS]), Counter(self._p_values), *shapes)
@@ -116,7 +116,7 @@ def drift_of(model: PaDiM, judge: Judge, outcome: Outcome) -> Drift | None:
 
 
 def drift_lines(drift: Drift | None) -> list[str]:
-    """What is said of the drift, if anything has to be said."""
+    """The remark on the drift, if there is any."""
     line = None if drift is None else drift.line("these images")
     end = "if most of them are normal, they are not like the training images"
     return [] if line is None else [f"{line}; {end}"]
@@ -141,7 +141,7 @@ def print_end(options: PredictOptions, judge: Judge, outcome: Outcome, drift: Dr
 
 
 def data_text(data: DataSummary, model: PaDiM) -> str:
-    """What is said of the images, and how much of them the model looks at if it has a region."""
+    """The remark on the images, and the share that the model looks at if it has a region."""
     if model.region is None:
         return data.text
     return f"{data.text}; {looked_at_text(looked_at(model))}"
@@ -156,7 +156,7 @@ def looked_at(model: PaDiM) -> float:
 def facts_of(
     options: PredictOptions, model: PaDiM, judge: Judge, outcome: Outcome, data: DataSummary
 ) -> dict[str, object]:
-    """What ``summary.json`` says, without the versions."""
+    """The content of ``summary.json``, without the versions."""
     thresholds = judge.thresholds
     return {
         "model": str(options.model),

@@ -18,14 +18,14 @@ from utils.prediction.options import ExportOptions
 from utils.prediction.parity import find_verified, verify
 from utils.system.console import UNTRAINED, warn
 
-GRAPH_BYTES = 2**26  # more than any graph has whose tensors are in a file of their own
+GRAPH_BYTES = 2**26  # a graph with its tensors in a separate file is smaller
 
 
 def export(options: ExportOptions) -> None:
     """Write the graph completely or not at all.
 
     Raises:
-        ModelError, OptionError: something given cannot be used, or a package is missing.
+        ModelError, OptionError: an input cannot be used, or a package is missing.
     """
     check_packages(bool(options.verify))  # before a model of several gigabytes is read
     output = options.output
@@ -70,7 +70,7 @@ def _gives(judge: Judge) -> str:
 
 
 def _check_output(options: ExportOptions) -> None:
-    """Check that nothing that is read, and no folder, would be replaced.
+    """Check that the export replaces no input and no folder.
 
     Raises:
         OptionError: it would.
@@ -97,19 +97,19 @@ def _check_free(path: Path, is_replaced: bool) -> None:
 
 
 def _has_data(output: Path) -> bool:
-    """Whether a graph is there that names its data, which are beside it then."""
+    """Whether a graph exists that names a data file next to it."""
     is_small = output.is_file() and output.stat().st_size < GRAPH_BYTES
     return is_small and _data(output).name.encode() in output.read_bytes()
 
 
 def _data(output: Path) -> Path:
-    """Where the data of a graph beyond 2 GiB are."""
+    """The data file of a graph beyond 2 GiB."""
     return output.with_name(f"{output.name}.data")
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter, which reports on its own internals."""
+    """Silence the exporter's reports on its internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -16,7 +16,7 @@ from padim.regions import Region, RegionFinder
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is said of an image.
+    """The judgement of an image.
 
     Attributes:
         name: its path within its input.
@@ -77,8 +77,8 @@ class Judge:
 
     Attributes:
         thresholds: None without calibration.
-        unit: the map value that is 1 in maps and overlays: the pixel threshold or, if there is
-            none or it is 0, the root of d, which distances of normal patches are close to.
+        unit: the map value that becomes 1 in maps and overlays: the pixel threshold or, if there
+            is none or it is 0, the root of d, close to the distances of normal patches.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Judge:
         return self._finder.find(crop_map, size, self._min_area)
 
     def doubts(self) -> list[str]:
-        """What must be said about the decisions."""
+        """Warnings about the decisions."""
         if self._calibration is None or self.thresholds is None:
             return ["NO DECISIONS: the model was fitted on 2 images, too few to find a threshold"]
         if self.thresholds.rate > self.thresholds.requested_rate:

@@ -25,8 +25,8 @@ Problem = tuple[FoundImage, str]
 def writers() -> ThreadPoolExecutor:
     """A pool whose threads have all started.
 
-    A signal that stops the run while a thread starts would leave that thread out of those that are
-    waited for, in the middle of a file.
+    If a signal stops the run while a thread starts, nothing waits for that thread, and it may end
+    in the middle of a file.
     """
     pool, barrier = ThreadPoolExecutor(WRITERS), Barrier(WRITERS)
     list(pool.map(lambda _: barrier.wait(), range(WRITERS)))
@@ -35,7 +35,7 @@ def writers() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What was found in a batch: the images judged, and those with a problem and why."""
+    """The results of a batch: the images judged, and those with a problem and its reason."""
 
     judged: Sequence[Judgement] = ()
     problems: Sequence[Problem] = ()
@@ -83,7 +83,7 @@ class Pass:
         return max(PAGE_ROWS, self._writer.options.figures or 0)
 
     def restore(self, worst: Sequence[Judgement]) -> None:
-        """Go on after an earlier process, whose highest scores these are."""
+        """Continue after an earlier process, with its highest scores."""
         self._drawn = list(worst[: self._writer.options.figures or 0])
 
     def _remove_overlays(self, kept: Sequence[Judgement]) -> None:
@@ -127,7 +127,7 @@ class Pass:
 
 
 def record(found: BatchOutcome, tally: Tally, tables: Tables) -> None:
-    """Add what was found in a batch to the tables, and say what failed."""
+    """Add the results of a batch to the tables, and print failures."""
     for item in found.judged:
         tables.add(item)
     for image, reason in found.problems:

@@ -47,7 +47,7 @@ def predict(options: PredictOptions) -> int:
         How many images could not be judged or written; 0 in other processes than the first.
 
     Raises:
-        DataError, ModelError, OptionError: something given cannot be used.
+        DataError, ModelError, OptionError: an input cannot be used.
     """
     device = choose_device(options.device)
     group = ProcessGroup.from_environment(device)
@@ -101,14 +101,14 @@ def check_place(options: PredictOptions) -> None:
 
 
 def own_folders(options: PredictOptions) -> list[Path]:
-    """The folders of results, in which no images are looked for."""
+    """The folders of results, which are not searched for images."""
     return [options.save_path / name for name in ("", "maps", "overlays", "originals", *FOLDERS)]
 
 
 def summary_of(
     images: Sequence[FoundImage], unused: Sequence[Skipped], model: PaDiM
 ) -> DataSummary:
-    """What is said of the images before they are read; their sizes are not known yet."""
+    """The remark on the images before they are read; their sizes are not known yet."""
     return DataSummary(
         n_images=len(images),
         endings=by_count(image.path.suffix.lower().lstrip(".") for image in images),
@@ -127,12 +127,12 @@ def write_skipped(path: Path, unused: Sequence[Skipped]) -> None:
 
 
 def prepare(options: PredictOptions, stack: ExitStack, is_kept: bool = False) -> None:
-    """Make the folder, hold it until ``stack`` ends, and empty it if that is asked for.
+    """Make the folder, lock it until ``stack`` ends, and empty it with ``--overwrite``.
 
     Args:
         options: of the prediction.
-        stack: what holds the folder.
-        is_kept: whether the results that are there, if this program wrote them, are gone on with.
+        stack: holds the lock.
+        is_kept: whether to continue existing results of this program.
     """
     check_writable(options.save_path)
     is_own = (options.save_path / LOCK).exists()
@@ -145,7 +145,7 @@ def prepare(options: PredictOptions, stack: ExitStack, is_kept: bool = False) ->
 
 @dataclass(frozen=True)
 class Parts:
-    """What judges.
+    """The parts that judge images.
 
     Attributes:
         model: fitted.
@@ -156,14 +156,14 @@ class Parts:
     writer: ImageWriter
 
     def warnings(self) -> list[str]:
-        """What must be read with the results."""
+        """Warnings to read with the results."""
         return [UNTRAINED] * self.model.backbone.is_untrained + self.writer.judge.doubts()
 
 
 def load_parts(
     options: PredictOptions, device: torch.device, images: Sequence[FoundImage]
 ) -> Parts:
-    """Load the model, and make what judges with it the given images."""
+    """Load the model, and make the parts that judge the given images."""
     model = load_model(options.model, weights=options.weights, device=device)
     assert model.embedding is not None
     judge = Judge(
@@ -179,7 +179,7 @@ def load_parts(
 def _judge_all(images: Sequence[FoundImage], parts: Parts, group: ProcessGroup) -> Outcome:
     """Judge images and write their files. The tables appear at the end.
 
-    The batches are those of one process, and go round the processes.
+    The batches are distributed to the processes in turn.
     """
     options = parts.writer.options
     size = options.batch_size

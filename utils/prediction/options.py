@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What the command line of ``predict.py`` says. Each field has its option's name.
+    """The options of ``predict.py``. Each field has its option's name.
 
     Attributes:
         model: file of a fitted model.
@@ -19,8 +19,8 @@ class PredictOptions:
         input: images, and folders that are searched for images.
         save_path: folder that results go to.
         false_alarm_rate: false positive rate asked for, above 0 and below 1.
-        maps: ``all`` or ``none``, whether anomaly maps are written as 16-bit PNG; or ``mvtec_ad2``,
-            as the files that its evaluation server takes.
+        maps: ``all`` to write anomaly maps as 16-bit PNG, ``none``, or ``mvtec_ad2`` to write files
+            for its evaluation server.
         map_size: ``original`` or ``crop``, what such a map covers.
         npy: whether the maps of the crops are also written as float32 ``.npy``.
         figures: overlays to write; None for all.
@@ -29,7 +29,7 @@ class PredictOptions:
         num_workers: decoding processes; 0 decodes in the main process.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         overwrite: whether an earlier prediction in ``save_path`` is replaced.
-        watch: whether to go on until stopped, and judge images as they arrive.
+        watch: whether to judge images as they arrive, until stopped.
     """
 
     model: Path
@@ -51,16 +51,16 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the command line of ``export.py`` says. Each field has its option's name.
+    """The options of ``export.py``. Each field has its option's name.
 
     Attributes:
         model: file of a fitted model.
         weights: ``imagenet``, ``random`` or the path of a file; None for those of the model.
         output: the ``.onnx`` file to write.
-        input_type: ``image``, ``uint8`` or ``normalised``, what the graph takes.
+        input_type: ``image``, ``uint8`` or ``normalised``, the input of the graph.
         false_alarm_rate: false positive rate asked for, above 0 and below 1.
         float16: whether large tensors are stored as float16.
-        verify: images, and folders of images, that the graph is compared with the model on.
+        verify: images, and folders of images, for comparing the graph with the model.
         overwrite: whether an existing file is replaced.
     """
 

@@ -1,4 +1,4 @@
-"""The folder of a prediction: what is in it, under which names, and how it is emptied."""
+"""The folder of a prediction: the names of its files, and how it is emptied."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def output_path(folder: Path, name: str, suffix: str) -> Path:
 
     Args:
         folder: where outputs of this kind are.
-        name: the image's name, or what ``unlike_names`` has for it. Its own suffix is kept, so
-            ``a.png`` and ``a.jpg`` differ. A part that is too long for a file name is cut and gets
-            its checksum.
+        name: the image's name, or the one from ``unlike_names``. Its own suffix is kept, so
+            ``a.png`` and ``a.jpg`` differ. A part that is too long for a file name is cut, and a
+            checksum is added.
         suffix: of the output.
     """
     parts = [shortened(part) for part in name.split("/")]
@@ -35,13 +35,13 @@ def output_path(folder: Path, name: str, suffix: str) -> Path:
 
 
 def unlike_names(names: Sequence[str]) -> dict[str, str]:
-    """Other names for the images whose outputs would take the place of something else's.
+    """New names for the images whose outputs would have the path of another output.
 
     Args:
         names: of all images.
 
     Returns:
-        By name, a name that is free; images that are not in it keep theirs.
+        From names to new names; images that are not in it keep theirs.
     """
     free = FreeNames()
     for folder in dict.fromkeys(parent for name in names for parent in _parents(name)):
@@ -51,14 +51,14 @@ def unlike_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def make_room(options: PredictOptions, is_own: bool) -> None:
-    """With ``--overwrite`` remove what an earlier prediction left in the folder.
+    """Remove an earlier prediction from the folder, with ``--overwrite``.
 
     Args:
         options: of the prediction.
         is_own: whether this program has written to the folder before.
 
     Raises:
-        OptionError: there is an earlier prediction that must not be removed, or something else.
+        OptionError: the folder has other files, or a prediction that must not be removed.
     """
     folder = options.save_path
     sweep(folder)

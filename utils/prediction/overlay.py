@@ -1,8 +1,7 @@
-"""Putting the map of a crop back into the original image, and drawing it there.
+"""Place the map of a crop in the original image, and draw it there.
 
-The model sees a crop of the resized image and never the border around it, and of the crop only its
-region, if it has one. All else is 0 in a map, and grey and hatched in an overlay, so that nobody
-takes it for normal.
+The model does not see the border around the crop, nor pixels outside its region, if it has one.
+These are 0 in a map, and grey and hatched in an overlay, so that nobody takes them for normal.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Placement:
         return left, top, right, bottom
 
     def on_image(self, crop_map: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Place a map (crop, crop) in an image: float32 (height, width), 0 where nobody looks."""
+        """Place a map (crop, crop) in an image: float32 (height, width), 0 where not scored."""
         whole = self._resized(crop_map, width, height)
         if self.region is not None:  # zeros outside do not count: the weights are raised
             share = self._resized(self.region.astype(np.float32), width, height)
@@ -72,9 +71,9 @@ class Placement:
         return before, self.resize - self.crop - before
 
     def _resized(self, crop_map: np.ndarray, width: int, height: int) -> np.ndarray:
-        """A map (crop, crop) in an image, its edge values continued into the border.
+        """A map (crop, crop) in an image, with edge values continued into the border.
 
-        So the interpolation at the edge is right.
+        This keeps the interpolation at the edge correct.
         """
         padded = Image.fromarray(np.pad(crop_map, self._padding, mode="edge"))
         return np.asarray(padded.resize((width, height), Image.Resampling.BILINEAR))
@@ -101,8 +100,8 @@ def draw_overlay(
         image: uint8 (height, width, 3).
         crop_map: (crop, crop), in units of the pixel threshold.
         placement: of the crop.
-        regions: which get a box; None if the unit is no threshold: nothing is outlined then.
-        whole: the map placed in the image, if it is there already.
+        regions: drawn as boxes; None if the unit is not a threshold: nothing is outlined then.
+        whole: the map placed in the image, if already computed.
     """
     picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
@@ -142,7 +141,7 @@ def _heat_colours() -> np.ndarray:
 
 
 def _draw_border(picture: Image.Image, box: tuple[int, int, int, int]) -> None:
-    """Make what is around the box dark grey with lighter diagonal lines."""
+    """Make the area around the box dark grey with lighter diagonal lines."""
     left, top, right, bottom = box
     width, height = picture.size
     for strip in (

@@ -1,4 +1,4 @@
-"""An exported graph beside the model it was made of, on the same images."""
+"""Compare an exported graph with its model on the same images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from padim.model import PaDiM
 from padim.onnx_graph import GraphOptions
 from padim.reading.image_file import read_image
 
-MAX_SCORE_DIFFERENCE = 1e-3  # relative; what is beyond it is no rounding
+MAX_SCORE_DIFFERENCE = 1e-3  # relative; larger ones are not due to rounding
 MAX_MAP_DIFFERENCE = 1e-2  # of the highest value of the map; a pixel may lie at a steep place
 
 
@@ -23,7 +23,7 @@ def find_verified(given: Sequence[Path]) -> list[FoundImage]:
 
 
 def verify(model: PaDiM, graph: Path, form: GraphOptions, images: Sequence[FoundImage]) -> str:
-    """Run the graph and the model on images; the graph on one after the other.
+    """Run the graph and the model on images; the graph on one image at a time.
 
     Returns:
         A line about the largest differences; nothing without images.

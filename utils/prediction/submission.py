@@ -1,10 +1,10 @@
-"""The files that the evaluation server of MVTec AD 2 takes.
+"""The files for the evaluation server of MVTec AD 2.
 
     anomaly_images/<class>/<split>/<name>.tiff               float16, as large as the image
     anomaly_images_thresholded/<class>/<split>/<name>.png    0 and 255
 
-The layout is that of the utilities that MVTec publishes with the data set (``utils.py``), which
-check it; other public code that writes it for the server agrees.
+The layout is that of MVTec's own utilities (``utils.py``, published with the data set), which check
+it. Other public code for the server writes the same.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CONTINUOUS, THRESHOLDED = FOLDERS = ("anomaly_images", "anomaly_images_threshold
 
 
 def check_names(images: Sequence[FoundImage]) -> None:
-    """Check that every image has a place of its own in a submission.
+    """Check that every image has its own path in a submission.
 
     Raises:
-        OptionError: one is not of a private split, or two have the same place.
+        OptionError: one is not of a private split, or two have the same path.
     """
     seen: dict[PurePosixPath, Path] = {}
     for image in images:

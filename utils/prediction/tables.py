@@ -1,7 +1,7 @@
 """The tables of a prediction, filled as the images are judged: scores, regions, failures.
 
-A prediction writes them under other names until its end. A watch appends to them batch by batch;
-scores.csv comes last, so that the images it has are those whose rows are complete in all.
+A prediction writes them under other names until its end. A watch appends to them batch by batch:
+scores.csv last, so that the images in it have complete rows in all tables.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tables:
 
     @classmethod
     def appended_to(cls, folder: Path) -> Tables:
-        """Go on with the tables of a watch, or begin them; ``commit`` adds what was filled in."""
+        """Continue or begin the tables of a watch; ``commit`` writes the new rows."""
         heads = {"regions.csv": REGIONS, "regions.jsonl": (), "failed.csv": FAILED}
         heads |= {"scores.csv": SCORES}
         files = [_Appended(folder / name, columns) for name, columns in heads.items()]
@@ -56,7 +56,7 @@ class Tables:
         return tables
 
     def commit(self) -> None:
-        """Write what a watch has filled in to the disk; scores.csv last."""
+        """Write the new rows of a watch to the disk, scores.csv last."""
         for file in self._appended:
             file.commit()
 
@@ -107,9 +107,9 @@ class _Appended(io.StringIO):
 
 
 def recover(folder: Path) -> Iterator[Judgement]:
-    """Cut the tables of a watch back to the images that are complete, and yield these.
+    """Cut the tables of a watch back to complete images, and yield their judgements.
 
-    A process that was killed leaves a part of a row, or rows of images that scores.csv lacks. The
+    A killed process may leave an incomplete row, or rows of images that scores.csv lacks. The
     judgements have no regions.
     """
     n_images = max(0, _cut(folder / "scores.csv") - 1)
@@ -129,9 +129,9 @@ def recover(folder: Path) -> Iterator[Judgement]:
 
 
 def _cut(path: Path, most: int | None = None, is_csv: bool = True) -> int:
-    """Leave a table its first ``most`` rows that are complete, and return how many it has.
+    """Cut a table to at most ``most`` complete rows, and return their number.
 
-    A field in quotes may hold the end of a line.
+    A field in quotes may contain line ends.
     """
     if not path.exists():
         return 0
@@ -165,7 +165,7 @@ def _text_file(path: Path) -> Iterator[TextIO]:
 
 
 def _json_line(item: Judgement) -> dict[str, object]:
-    """An image as ``regions.jsonl`` has it; docs/judging.md says what the names mean."""
+    """The line of an image in ``regions.jsonl``; docs/judging.md explains the names."""
     regions = item.regions
     return {
         "path": item.name,

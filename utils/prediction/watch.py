@@ -1,7 +1,7 @@
-"""Judging images as they arrive in folders, until a signal ends it.
+"""Judge images as they arrive in folders, until a signal.
 
-What was judged is known from the tables themselves, so a watch that ended in any way goes on where
-it was. The page and summary.json are written at the start, when nothing arrives, and at the end.
+The tables tell which images were judged, so a watch continues where it ended, however it ended. The
+page and summary.json are written at the start, when nothing arrives, and at the end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from utils.system.stop import Stopped, check_stop, end_well
 
 POLL = 0.02  # seconds between two looks at the folders
 REFRESH = 60.0  # seconds between two pages, while nothing arrives
-# What results depend on, as summary.json has it. The thresholds of any two models differ.
+# Keys of summary.json on which results depend. The thresholds of any two models differ.
 SAME = (
     *("weights_checksum", "false_alarm_rate", "image_threshold", "pixel_threshold"),
     *("resize", "crop", "map_size", "min_area"),
@@ -56,7 +56,7 @@ def watch(options: PredictOptions) -> int:
         How many images could not be judged or written, in all.
 
     Raises:
-        DataError, ModelError, OptionError: something given cannot be used.
+        DataError, ModelError, OptionError: an input cannot be used.
     """
     device = choose_device(options.device)
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -103,7 +103,7 @@ class _Watch:
         self._is_reported, self._reported = False, 0.0
 
     def run(self) -> NoReturn:
-        """Judge what arrives.
+        """Judge images as they arrive.
 
         Raises:
             Stopped: a signal came.
@@ -201,10 +201,10 @@ def _warm_up(parts: Parts) -> None:
 
 
 def _check_same(parts: Parts) -> None:
-    """Check that earlier results were judged as new ones will be.
+    """Check that earlier results had the same settings.
 
     Raises:
-        OptionError: they were not.
+        OptionError: they did not.
     """
     folder = parts.writer.options.save_path
     data = summary_of((), (), parts.model)

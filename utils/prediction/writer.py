@@ -30,11 +30,11 @@ class ImageWriter:
     """Writes the map and the overlay of an image; several threads may call it.
 
     Attributes:
-        options: what is written, and where.
+        options: the outputs to write, and their folder.
         placement: of the crop in an image.
         judge: for the unit of the maps.
-        bits: that hold the values of 16-bit images.
-        renamed: names for the outputs of images whose own would not be free.
+        bits: as in ``PaDiMConfig``.
+        renamed: the new names from ``unlike_names``.
     """
 
     options: PredictOptions
@@ -46,7 +46,7 @@ class ImageWriter:
     def write(
         self, image: FoundImage, item: Judgement, crop_map: np.ndarray, is_drawn: bool
     ) -> str | None:
-        """Write what the options ask for.
+        """Write the outputs that the options name.
 
         Args:
             image: the image.
@@ -55,7 +55,7 @@ class ImageWriter:
             is_drawn: whether it gets an overlay.
 
         Returns:
-            Why something could not be written; None if all is well.
+            The reason of a failure; None if there is none.
         """
         units = crop_map / self.judge.unit
         try:
@@ -75,7 +75,7 @@ class ImageWriter:
         return self._path("overlays", name, ".png")
 
     def original_path(self, name: str) -> Path:
-        """The image as it was, in the size of its overlay; for the page."""
+        """The original image in the size of its overlay, for the page."""
         return self._path("originals", name, ".jpg")
 
     def remove_pictures(self, name: str) -> None:
