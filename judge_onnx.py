@@ -1,8 +1,7 @@
 """Judge images with a graph of export.py. Needs onnxruntime, numpy and Pillow alone.
 
-Writes scores.csv and failed.csv as predict.py does, with its exit status. Unlike predict.py it
-takes the high bytes of 16-bit colours, cannot read images with damaged metadata or the TIFF files
-that Pillow cannot, and does not follow links to folders.
+Writes scores.csv and failed.csv as predict.py does. Unlike it, this takes the high bytes of 16-bit
+colours, and reads no damaged metadata, no TIFF that Pillow lacks and no links to folders.
 """
 
 import argparse
@@ -37,9 +36,8 @@ def find_images(given: Path) -> list[tuple[Path, str]]:
     """Image files and their names: paths in the folder, in order. Nothing hidden is used."""
     if given.is_file():
         return [(given, given.name)]
-    paths = sorted(given.rglob("*"), key=lambda path: path.parts)
-    found = [path for path in paths if path.name.lower().endswith(SUFFIXES) and path.is_file()]
-    named = [(path, path.relative_to(given)) for path in found]
+    found = [path for path in sorted(given.rglob("*")) if path.name.lower().endswith(SUFFIXES)]
+    named = [(path, path.relative_to(given)) for path in found if path.is_file()]
     return [(path, n.as_posix()) for path, n in named if not any(p[0] == "." for p in n.parts)]
 
 
@@ -63,17 +61,15 @@ def write(path: Path, *rows: tuple) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    about = {"model": "a graph that export.py wrote", "input": "an image, or a folder at any depth"}
-    for name, text in (about | {"save_path": "folder for scores.csv and failed.csv"}).items():
+    for name, text in ("model", "graph of export.py"), ("input", "images"), ("save_path", "folder"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier scores.csv")
     args, scores, failed = parser.parse_args(), [], []
     scores_path, failed_path = (args.save_path / name for name in ("scores.csv", "failed.csv"))
     if not args.overwrite and (scores_path.exists() or failed_path.exists()):
         raise ValueError(f"--save_path {args.save_path} holds results: give --overwrite")
-    for name in ("model", "input"):
-        if not (path := getattr(args, name)).exists():
-            raise ValueError(f"--{name} {path} does not exist")
+    if missing := [path for path in (args.model, args.input) if not path.exists()]:
+        raise ValueError(f"{missing[0]} does not exist")
     if not (images := find_images(args.input)):
         raise ValueError(f"no image in --input {args.input} ({', '.join(SUFFIXES)})")
     onnxruntime.set_default_logger_severity(4)

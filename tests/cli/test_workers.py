@@ -29,7 +29,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how glibc's memory is managed")
 def test_a_worker_is_not_given_the_same_memory_again_for_every_image(tmp_path: Path) -> None:
-    file = tmp_path / "image.png"
+    file = tmp_path / "image.jpg"  # which Pillow decodes
     Image.linear_gradient("L").resize((900, 900)).convert("RGB").save(file)
     pages = 900 * 900 * 3 // 4096
 

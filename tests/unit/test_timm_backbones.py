@@ -17,7 +17,7 @@ from padim.config import PaDiMConfig
 from padim.errors import ModelError
 from padim.feature_network import IMAGENET_MEAN
 from padim.model import PaDiM
-from padim.onnx_graph import ScoringGraph
+from padim.onnx_graph import GraphOptions, ScoringGraph
 from padim.storage.model_file import read_model_file
 from padim.timm_backbones import TimmBackbone, _default_layers
 from utils.experiment.network import Network
@@ -207,7 +207,7 @@ def test_a_model_file_knows_its_network_and_its_normalisation(
     assert (header.backbone, header.mean) == ("timm/test_vit", [0.5, 0.5, 0.5])
     maps, scores = model(test)
     assert torch.equal(PaDiM.load(tmp_path / "model.safetensors")(test)[0], maps)
-    graph_maps, graph_scores = ScoringGraph(model)(test)
+    graph_maps, graph_scores = ScoringGraph(model, GraphOptions("uint8"))(test)[:2]
     torch.testing.assert_close(graph_maps, maps, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(graph_scores, scores, rtol=1e-4, atol=1e-4)
     other = replace(spec_of("test_vit"), mean=IMAGENET_MEAN)
