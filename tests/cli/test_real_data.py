@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import measure_pixels, rank, slow_pro
+from helpers import LONG, measure_pixels, rank, slow_pro
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.layouts.mvtec import read_class
@@ -73,6 +73,7 @@ def test_draws_land_where_the_paper_does(
     assert (means >= (0.993, 0.978, 0.935)).all(), means
 
 
+@LONG
 def test_all_channels_and_exact_metrics(backbone: Backbone, bottle: tuple, features: tuple) -> None:
     maps, scores = score(backbone, bottle, features, PaDiMConfig(reduction="none"))
     _, _, masks, labels = bottle

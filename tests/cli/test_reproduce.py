@@ -229,6 +229,7 @@ def test_shanghaitech_streams_one_model(stc_root: Path, tmp_path: Path) -> None:
     assert float(found["resnet18_rd100", "01", "memory_gb"]["value"]) == pytest.approx(expected)
 
 
+@LONG
 def test_rd_mvtec_runs_every_version(root: Path, tmp_path: Path, monkeypatch) -> None:
     small = plan.RD100  # the table's own network takes too long for a test
     monkeypatch.setattr(plan, "columns", lambda table: (small,))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import draw_class, result, rows, run
+from helpers import LONG, draw_class, result, rows, run
 from mutations import mutate
 
 from utils.experiment import class_writer
@@ -234,6 +234,7 @@ def test_a_link_among_the_outputs_is_replaced(copy, tmp_path: Path) -> None:
     assert not (folder / "figures/tiles").is_symlink()
 
 
+@LONG
 def test_many_seeds_have_one_table(data_root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     """Their names together are longer than a file name may be."""
     monkeypatch.setattr(RunFolder, "write_overview", lambda folder, records: None)
