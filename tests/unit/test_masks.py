@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -23,6 +24,10 @@ SHAPE[8:16, 16:40] = True  # whole blocks of a JPEG file
 SHAPE[24:, :8] = True
 WHITE = SHAPE.astype(np.uint8) * 255
 COLOURS = np.dstack([WHITE, WHITE // 2, WHITE * 0])
+
+
+# Pillow before 13 cannot read the YCbCr TIFF files that it writes.
+OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
 
 def draw(levels: np.ndarray, mode: str | None = None) -> Image.Image:
@@ -55,7 +60,7 @@ MASKS = {
     "cmyk_lzw.tif": (draw(WHITE, "CMYK"), {"compression": "tiff_lzw"}),
     "cmyk.jpg": (draw(WHITE, "CMYK"), {"quality": 95}),
     "lab.tif": (Image.merge("LAB", [draw(WHITE), *[draw(WHITE * 0 + 128)] * 2]), {}),
-    "ycbcr.tif": (draw(WHITE, "YCbCr"), {}),
+    **({} if OLD_PILLOW else {"ycbcr.tif": (draw(WHITE, "YCbCr"), {})}),
     "lossy.jpg": (draw(WHITE), {"quality": 60}),
     "lossy_colours.jpg": (draw(COLOURS), {"quality": 60}),
     "lossy.webp": (draw(WHITE), {"quality": 60}),
@@ -107,7 +112,7 @@ def test_a_black_mask_is_empty_in_every_encoding(tmp_path: Path) -> None:
         "transparent_black.png": with_alpha(0, black),
         "transparent_white.png": with_alpha(255, black),
         "cmyk.tif": draw(black, "CMYK"),
-        "ycbcr.tif": draw(black, "YCbCr"),
+        **({} if OLD_PILLOW else {"ycbcr.tif": draw(black, "YCbCr")}),
     }.items():
         image.save(tmp_path / name)
         assert not read_mask(tmp_path / name).any(), name
