@@ -28,6 +28,7 @@ from padim.model import PaDiM
 from padim.onnx_resize import ResizeAndCrop
 
 OPSET = 18
+MAX_SIZE = 2**31  # of an axis that may vary
 INPUT_TYPES = ("image", "uint8", "normalised")
 OUTPUTS = ("anomaly_map", "image_score", "p_value", "is_defective")
 # A protocol buffer is limited to 2 GiB; 64 MiB are for the rest of the graph.
@@ -155,6 +156,8 @@ def write_onnx(
     graph = ScoringGraph(model, options).eval()
     example = graph.example(model.config.crop)
     axes = ("batch", "height", "width") if options.input_type == "image" else ("batch",)
+    # Without an upper bound PyTorch 2.6 writes the sizes of the example into the graph.
+    free = [torch.export.Dim(axis, min=1, max=MAX_SIZE) for axis in axes]
     with torch.no_grad():
         program = torch.onnx.export(
             graph,
@@ -163,7 +166,7 @@ def write_onnx(
             opset_version=OPSET,
             input_names=["image"],
             output_names=list(OUTPUTS[: 2 if graph.normal_scores is None else None]),
-            dynamic_shapes=({i: torch.export.Dim(axis, min=1) for i, axis in enumerate(axes)},),
+            dynamic_shapes=(dict(enumerate(free)),),
             verbose=False,
         )
     assert program is not None

@@ -39,7 +39,10 @@ class ResizeAndCrop(nn.Module):
         rows, row_scale = self._weights(images.shape[1])
         columns, column_scale = self._weights(images.shape[2])
         colours = images.permute(0, 3, 1, 2).to(torch.float32)
-        return _rounded(rows @ _rounded(colours @ columns.T, column_scale), row_scale)
+        # The exporter of PyTorch 2.6 knows no matrix product of these axes but by einsum.
+        across = torch.einsum("bchw,kw->bchk", colours, columns)
+        down = torch.einsum("rh,bchk->bcrk", rows, _rounded(across, column_scale))
+        return _rounded(down, row_scale)
 
     def _weights(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Integer weights (crop, size), and the scale that they are multiplied by.

@@ -105,9 +105,14 @@ def decode(path: Path, convert: Convert, has_alpha: bool = False) -> tuple[np.nd
 
 
 def _with_source(path: Path, use: Callable[[Source], Result]) -> Result:
+    def use_pixels(source: Source) -> Result:
+        if 0 in source.header.size:
+            raise ImageError(f"image {path} has no pixels; replace it or take it out of the folder")
+        return use(source)
+
     try:
         with quiet(), path.open("rb") as file:
-            return _use(path, file, use)
+            return _use(path, file, use_pixels)
     except (ImageError, MemoryError):
         raise
     except TooLargeError as error:

@@ -449,3 +449,18 @@ def test_a_mutated_file_is_read_or_refused_with_one_line(
                 assert read is image_size or found.size, number
     assert 0 < n_read < N_MUTATIONS * len(READERS)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("tag", ["ImageLength", "ImageWidth"])
+def test_an_image_without_pixels_is_refused(tmp_path: Path, tag: str) -> None:
+    path = tmp_path / "empty.tif"
+    pixels = np.full((4, 6, 3), 9, np.uint16)
+    tifffile.imwrite(path, pixels, planarconfig="separate", photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[tag].valueoffset
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = bytes(2)
+    path.write_bytes(content)
+    for read in (read_image, image_size):
+        with pytest.raises(ImageError, match="empty.tif has no pixels"):
+            read(path)
